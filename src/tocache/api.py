@@ -1,0 +1,255 @@
+"""The public calls: each puts the layers below together and decides nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tocache.engine.engine import Engine
+from tocache.engine.follow import Follower
+from tocache.engine.intercept import owner_of
+from tocache.engine.run import Record
+from tocache.engine.wiring import Guidance
+from tocache.errors import NotEnabledError, OptionError, RunError, UnsupportedModelError
+from tocache.methods import Method, Planned
+from tocache.models.registry import family_of
+from tocache.plan.anatomy import COND_UNCOND, UNCOND_COND, Anatomy
+from tocache.plan.files import load_plan
+from tocache.plan.plan import Plan
+from tocache.presets import default_method, preset
+from tocache.report import Report
+
+CFG = {
+    None: Guidance(),
+    COND_UNCOND: Guidance((("batch", COND_UNCOND),)),
+    UNCOND_COND: Guidance((("batch", UNCOND_COND),)),
+    "two-pass": Guidance((("cond", None), ("uncond", None))),
+}
+
+
+class Session:
+    """What is enabled on one pipeline or bare transformer."""
+
+    def __init__(self, target: Any, method: Method | None) -> None:
+        self.target = target
+        self.asked = method
+        self.follower: Follower | None = None
+        transformer = _transformer_of(target)
+        self.engine = self._engine_of(transformer)
+        if transformer is not target:
+            self.follower = Follower(target, self.engine, self._move, owner=self)
+
+    @property
+    def method(self) -> Method:
+        return self.asked or default_method(self.engine.family.name)
+
+    def attach(self) -> None:
+        self.engine.attach()
+        if self.follower is not None:
+            self.follower.attach()
+
+    def detach(self) -> None:
+        if self.follower is not None:
+            self.follower.detach()
+        self.engine.detach()
+
+    def _engine_of(self, transformer: Any) -> Engine:
+        return Engine(transformer, family_of(transformer), self._plan, owner=self)
+
+    def _plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
+        return self.method.plan(anatomies, steps)
+
+    def _move(self, transformer: Any) -> Engine:
+        """Another transformer was assigned to the pipeline: it gets the cache in the old one's place."""
+        old, new = self.engine, self._engine_of(transformer)
+        _release(transformer)
+        old.detach()
+        new.on_choice, new.on_step = old.on_choice, old.on_step
+        self.engine = new
+        new.attach()
+        return new
+
+
+def enable(target: Any, method: Method | Plan | str | Path | None = None, *, resample: bool = False) -> None:
+    """Caches a pipeline or a bare transformer from now on, in place; replaces what was enabled before.
+
+    `method` is a method, a plan, the name of a preset, the path of a plan file (*.json), or None for the default of
+    the model at hand; `resample` lets a plan be stretched to another number of steps. On a bare transformer, open a
+    run around each sampling loop with `run`.
+
+    Raises UnsupportedModelError where no family serves the transformer, OptionError or PlanFileError for a method
+    that cannot be, PlanMismatchError for a plan of another model; nothing is changed then.
+    """
+    transformer = _transformer_of(target)
+    session = Session(target, _method_of(method, family_of(transformer).name, resample))
+    _check_plan(session)
+    _release(target)
+    _release(transformer)
+    session.attach()
+
+
+def disable(target: Any) -> None:
+    """Takes the cache off a pipeline or transformer, which are then as they were; nothing happens without one."""
+    _release(target)
+
+
+@contextmanager
+def enabled(target: Any, method: Method | Plan | str | Path | None = None, *, resample: bool = False) -> Iterator[Any]:
+    """`enable` for the length of a with-block; afterwards what was enabled before is enabled again."""
+    before = _session(target)
+    enable(target, method, resample=resample)
+    try:
+        yield target
+    finally:
+        disable(target)
+        if before is not None:
+            before.attach()
+
+
+def report(target: Any) -> Report:
+    """What the newest run computed, saved and held; before any run, what is enabled. Raises NotEnabledError."""
+    session = _required(target)
+    return Report.of(session.engine, session.method)
+
+
+class ManualRun:
+    """A run of a hand-written loop; call `step()` after each of its steps."""
+
+    def __init__(self, engine: Engine, steps: int) -> None:
+        self._engine, self._steps, self._done = engine, steps, 0
+
+    def step(self) -> None:
+        """Ends a step. Raises RunError after the last one."""
+        if self._done >= self._steps:
+            raise RunError(f"step() was called more than the {self._steps} times that timesteps= announced")
+        self._done += 1
+        self._engine.tick()
+
+
+@contextmanager
+def run(target: Any, *, timesteps: Sequence[Any] | torch.Tensor | int, cfg: str | None) -> Iterator[ManualRun]:
+    """Opens a run of an enabled transformer around a hand-written sampling loop.
+
+    `timesteps` are the loop's timesteps, or how many there are. `cfg` says what a batch means: None (rows are
+    independent samples), "cond,uncond" or "uncond,cond" (two halves, in this order), "two-pass" (two forwards per
+    step, cond first).
+
+    Raises NotEnabledError, OptionError for another `cfg`, RunError where a run is open already.
+    """
+    if cfg not in CFG:
+        raise OptionError(f"cfg={cfg!r} is not allowed; allowed: {', '.join(repr(known) for known in CFG)}")
+    engine = _required(target).engine
+    steps = timesteps if isinstance(timesteps, int) else len(timesteps)
+    if steps < 1:
+        raise OptionError(f"timesteps={timesteps!r} is not allowed; allowed: at least one step")
+    engine.open(lambda: steps, guidance=CFG[cfg], explicit=True)
+    try:
+        yield ManualRun(engine, steps)
+    finally:
+        engine.close()
+
+
+@dataclass
+class Trace:
+    """What was chosen while it was recorded.
+
+    choices[step, pass, site name]  (rows, k) int64 on the CPU, best token first
+    """
+
+    choices: dict[tuple[int, int, str], torch.Tensor] = field(default_factory=dict)
+    record: Record = field(default_factory=Record)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the run that was recorded. Raises RunError where none was."""
+        if self.record.plan is None:
+            raise RunError("no run was recorded")
+        return self.record.plan
+
+
+@contextmanager
+def trace(target: Any) -> Iterator[Trace]:
+    """Records every choice of tokens in the with-block; a new run begins a new record. Raises NotEnabledError."""
+    session = _required(target)
+    recorded = Trace()
+
+    def note(step: int, number: int, site: str, index: torch.Tensor) -> None:
+        if recorded.record is not session.engine.record:
+            recorded.choices.clear()
+            recorded.record = session.engine.record
+        recorded.choices[step, number, site] = index.detach().cpu()
+
+    def begin(record: Record) -> None:
+        if recorded.record is not record:
+            recorded.choices.clear()
+            recorded.record = record
+
+    session.engine.on_choice.append(note)
+    session.engine.on_step.append(begin)
+    try:
+        yield recorded
+    finally:
+        session.engine.on_choice.remove(note)
+        session.engine.on_step.remove(begin)
+
+
+@contextmanager
+def watch(target: Any, on_step: Callable[[Record], None]) -> Iterator[None]:
+    """Calls `on_step(record)` after each step in the with-block. Raises NotEnabledError."""
+    engine = _required(target).engine
+    engine.on_step.append(on_step)
+    try:
+        yield
+    finally:
+        engine.on_step.remove(on_step)
+
+
+def _transformer_of(target: Any) -> Any:
+    if isinstance(target, torch.nn.Module):
+        return target
+    transformer = getattr(target, "transformer", None)
+    if not isinstance(transformer, torch.nn.Module):
+        raise UnsupportedModelError(f"{type(target).__name__} is neither a transformer nor a pipeline that has one")
+    return transformer
+
+
+def _session(target: Any) -> Session | None:
+    session: Session | None = owner_of(target)
+    return session
+
+
+def _required(target: Any) -> Session:
+    session = _session(target)
+    if session is None:
+        raise NotEnabledError(f"no cache is enabled on this {type(target).__name__}; call tocache.enable(…) first")
+    return session
+
+
+def _release(target: Any) -> None:
+    session = _session(target)
+    if session is not None:
+        session.detach()
+
+
+def _method_of(method: Method | Plan | str | Path | None, family: str, resample: bool) -> Method | None:
+    if method is None or isinstance(method, Method):
+        return method
+    if isinstance(method, Plan):
+        return Planned(method, resample=resample)
+    if isinstance(method, Path) or (isinstance(method, str) and method.endswith(".json")):
+        return Planned(load_plan(method), resample=resample)
+    if isinstance(method, str):
+        return preset(method, family)
+    raise OptionError(f"method={method!r} is not allowed; allowed: a method, a Plan, a preset's name, a plan file")
+
+
+def _check_plan(session: Session) -> None:
+    """A plan of another model is refused at once; token counts are known when the first forward comes."""
+    if isinstance(session.asked, Planned):
+        engine, plan = session.engine, session.asked.given
+        plan.rebased([engine.family.anatomy(engine.transformer, plan.anatomies[0].shape)])

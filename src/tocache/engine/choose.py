@@ -1,0 +1,91 @@
+"""Puts the scores of a policy together and picks the tokens: the only place where a choice is made."""
+
+from __future__ import annotations
+
+import torch
+
+from tocache.features import PassCache
+from tocache.plan.plan import Plan
+from tocache.plan.policy import CROSS_MAP_SCORES, SELF_MAP_SCORES
+from tocache.tokens import (
+    add_staleness,
+    merge_halves,
+    score_entropy,
+    score_influence,
+    score_norm,
+    score_random,
+    score_similarity,
+    select_top,
+    spread_bonus,
+)
+
+
+def choose(
+    plan: Plan,
+    number: int,
+    i: int,
+    home: int,
+    cache: PassCache,
+    x: torch.Tensor,
+    count: int,
+    step: int,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """(rows, count) int64 tokens that site `i` of pass `number` computes, best first (ToCa §3.3).
+
+    `x` is the site's input (rows, tokens, width); `home` is the first site of the scope that shares this choice.
+    """
+    policy, shape = plan.policy, plan.anatomies[number].shape
+    rows, tokens = x.shape[0], x.shape[1]
+    together = policy.together and shape.halves is not None
+    score = torch.zeros(rows, tokens, device=x.device)
+    for name, weight in policy.scores.items():
+        score += weight * _base_score(name, plan, number, i, cache, x, together, generator)
+    if policy.staleness:
+        ages = cache.fresh_at[home]
+        # a choice at step t counts the steps before it: a token that was fresh at t − 1 has age 0
+        age = step - 1 - cache.full_at[home] if ages is None else step - 1 - ages
+        score = add_staleness(score, age, weight=policy.staleness, interval=policy.interval)
+    if policy.spread and shape.grid is not None:
+        score = _spread(score, plan, number, i)
+    return select_top(score, count)
+
+
+def _base_score(
+    name: str,
+    plan: Plan,
+    number: int,
+    i: int,
+    cache: PassCache,
+    x: torch.Tensor,
+    together: bool,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """(rows, tokens) float32 one base score; equal in both halves of the batch where they choose together."""
+    site, index = plan.sites[i], plan.anatomies[number].index
+    if name in SELF_MAP_SCORES or name in CROSS_MAP_SCORES:
+        at = site.self_map if name in SELF_MAP_SCORES else site.cross_map
+        assert at is not None  # the plan was validated
+        seen = cache.maps[index[at]][name]
+        if together:
+            # entropies were taken of half the map each, so they add up; see `read_cross_attention`
+            seen = merge_halves(seen, how="sum" if name == "entropy" else "mean")
+        return score_entropy(seen) if name == "entropy" else score_influence(seen)
+    if name == "random":
+        # the same draw for both halves, as published
+        draws = x.shape[0] // 2 if plan.anatomies[number].shape.halves is not None else x.shape[0]
+        score = score_random(draws, x.shape[1], generator=generator, device=x.device)
+        return score.repeat(x.shape[0] // draws, 1)
+    score = score_norm(x) if name == "norm" else score_similarity(x, cache.features[i][-1].value)
+    return merge_halves(score, how="mean") if together else score
+
+
+def _spread(score: torch.Tensor, plan: Plan, number: int, i: int) -> torch.Tensor:
+    """The bonus of s4, on the image tokens; text tokens of a joint stream stand before them and keep their score."""
+    shape, site, policy = plan.anatomies[number].shape, plan.sites[i], plan.policy
+    if site.group not in ("image", "joint"):
+        return score
+    assert shape.grid is not None
+    text = shape.tokens[site.group] - shape.tokens["image"]
+    image = spread_bonus(score[:, text:], shape.grid, size=policy.spread_size, weight=policy.spread)
+    return torch.cat([score[:, :text], image], dim=1)  # (rows, text + image)

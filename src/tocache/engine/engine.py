@@ -1,0 +1,220 @@
+"""The engine: one per transformer. It wires the model, follows its forwards, and owns the run."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from tocache.engine.intercept import Call, Handler, intercept, plain_class, release
+from tocache.engine.layers import ModuleHandler, layer_of
+from tocache.engine.regions import BlockHandler, RegionLayer
+from tocache.engine.run import Planner, Record, Run
+from tocache.engine.wiring import Family, Guidance, TokenWise
+from tocache.errors import AttachError, RunError, TocacheWarning
+from tocache.plan.anatomy import REGION
+from tocache.plan.plan import Plan
+
+FEW_STEPS = 8
+
+ChoiceListener = Callable[[int, int, str, torch.Tensor], None]
+
+
+class Engine:
+    """Caches one transformer by the plans of one method."""
+
+    def __init__(self, transformer: torch.nn.Module, family: Family, planner: Planner, owner: Any = None) -> None:
+        self.transformer = transformer
+        self.family = family
+        self.planner = planner
+        self.owner = owner
+        self.run: Run | None = None
+        self.explicit = False  # the run was opened by hand: schedulers do not count
+        self.record = Record()  # of the newest run, also after its end
+        self.guidance = Guidance()
+        self.on_choice: list[ChoiceListener] = []
+        self.on_step: list[Callable[[Record], None]] = []
+        self._signature = inspect.signature(plain_class(transformer).forward)
+        self._wired: dict[str, torch.nn.Module] = {}
+        self._handlers: dict[str, Handler] = {}
+        self._regions: dict[str, Handler] = {}
+        self._chunkable: dict[str, str] = {}  # block path → site whose module it may call in chunks
+        self._warned: set[str] = set()
+        self._plans: dict[Any, Plan] = {}
+
+    # ── wiring ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def attach(self) -> None:
+        """Wires the model. Raises AttachError where a module is not where the family says, with nothing changed."""
+        layers = self.family.layers(self.transformer)
+        for wiring in layers:
+            for path, handler in layer_of(wiring).handlers().items():
+                self._module(path)
+                self._handlers[path] = partial(self._call_module, handler)
+            if isinstance(wiring, TokenWise):
+                self._chunkable[wiring.module.rpartition(".")[0]] = wiring.site
+        intercept(self.transformer, {"__call__": self._call_transformer}, owner=self.owner)
+        self._wire()
+
+    def detach(self) -> None:
+        """Undoes `attach`, and frees everything cached."""
+        self.close()
+        for module in self._wired.values():
+            release(module)
+        self._wired.clear()
+        release(self.transformer)
+
+    def _wire(self) -> None:
+        """Intercepts the modules that stand at the wired paths now: a LoRA may have put others there."""
+        wanted = self._handlers | self._regions
+        for path, module in list(self._wired.items()):
+            if path not in wanted or self._module(path) is not module:
+                release(self._wired.pop(path))
+        for path, handler in wanted.items():
+            if path not in self._wired:
+                module = self._wired[path] = self._module(path)
+                intercept(module, {"__call__": handler})
+
+    def _wire_regions(self, plan: Plan) -> None:
+        stacks = {stack.path: stack for stack in self.family.stacks(self.transformer)}
+        self._regions = {}
+        for site in (s for s in plan.sites if s.kind == REGION):
+            paths = [f"{site.stack}.{b}" for b in range(site.block, site.block + site.span)]
+            layer = RegionLayer(site, stacks[site.stack], [self._module(path) for path in paths])
+            for position, path in enumerate(paths):
+                self._regions[path] = partial(self._call_block, layer.handler(position))
+        self._wire()
+
+    def _module(self, path: str) -> torch.nn.Module:
+        try:
+            return self.transformer.get_submodule(path)
+        except AttributeError as error:
+            name = plain_class(self.transformer).__name__
+            raise AttachError(f"{name} has no module {path!r}, where its family {self.family.name!r} says one is") from error
+
+    # ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def open(self, steps: Callable[[], int], *, guidance: Guidance | None = None, explicit: bool = False) -> None:
+        """Begins a run of `steps()` steps, asked when the first forward comes; an unfinished one is given up.
+
+        An `explicit` run is opened by hand; until it is closed, no scheduler begins another.
+        """
+        if self.explicit and not explicit:
+            return
+        if self.explicit:
+            raise RunError("a run of this transformer is open already; leave it before you open another")
+        self.close()
+        self._wire()
+        self._announced = steps
+        self.explicit = explicit
+        self.run = Run(
+            passes=(guidance or self.guidance).passes,
+            planner=self._plan,
+            anatomy=lambda shape: self.family.anatomy(self.transformer, shape),
+            on_choice=self._tell_choice if self.on_choice else None,
+        )
+        self.record = self.run.record
+
+    def tick(self) -> None:
+        """Ends a step; after the last one the run is over."""
+        run = self.run
+        if run is None:
+            return
+        run.tick()
+        for listener in self.on_step:
+            listener(run.record)
+        if run.steps is not None and run.step >= run.steps and not self.explicit:
+            self.close()
+
+    def close(self) -> None:
+        """Ends the run, if there is one, and frees what it cached; its record stays."""
+        if self.run is not None:
+            self.run.clear()
+        self.run, self.explicit = None, False
+
+    # ── calls ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _call_transformer(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        run = self.run
+        if run is None:
+            self._warn(
+                "the transformer runs outside of any run (no scheduler began one, and no tocache.run(…) is open): "
+                "everything is computed"
+            )
+            return call(*args, **kwargs)
+        arguments = self._signature.bind(None, *args, **kwargs).arguments
+        if run.steps is None:
+            run.steps = self._announced()
+        if not run.enter(self.family.measure(self.transformer, arguments), partial(self._grid, arguments)):
+            self._warn(f"the run cannot be followed ({run.lost}): everything is computed")
+            return call(*args, **kwargs)
+        self._prepare(run)
+        copied = run.copied()
+        try:
+            output = call(*args, **kwargs) if copied is None else copied
+        except BaseException:
+            run.abort()
+            raise
+        run.leave(output)
+        for module in run.record.unread:
+            self._warn(
+                f"{module} does not call scaled_dot_product_attention, so its tokens cannot be scored: "
+                "what depends on their scores is computed"
+            )
+        return output
+
+    def _prepare(self, run: Run) -> None:
+        if not run.new_plan:
+            return
+        run.new_plan = False
+        if any(site.kind == REGION for site in run.plan.sites) or self._regions:
+            self._wire_regions(run.plan)
+        run.refused = {run.index[site] for path, site in self._chunkable.items() if self._is_chunked(path)}
+        if run.refused:
+            self._warn("chunked feed-forwards call their MLP with part of the tokens: those MLPs are not cached")
+        if run.plan.steps <= FEW_STEPS:
+            self._warn(f"a run of {run.plan.steps} steps leaves caching little to save")
+
+    def _is_chunked(self, path: str) -> bool:
+        return getattr(self._module(path), "_chunk_size", None) is not None
+
+    def _call_module(self, handler: ModuleHandler, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        run = self.run
+        if run is None or run.row is None:
+            return call(*args, **kwargs)
+        if args:
+            return handler(run, args[0], lambda x: call(x, *args[1:], **kwargs))
+        name = next(iter(kwargs))
+        return handler(run, kwargs[name], lambda x: call(**kwargs | {name: x}))
+
+    def _call_block(self, handler: BlockHandler, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        run = self.run
+        if run is None or run.row is None:
+            return call(*args, **kwargs)
+        return handler(run, call, args, kwargs)
+
+    def _grid(self, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
+        return self.family.grid(self.transformer, arguments)
+
+    def _plan(self, anatomies: Any, steps: int) -> Plan:
+        """The planner's plan, made once for each shape: planning every picture of a folder anew would cost."""
+        key = (steps, *((a.shape.rows, tuple(a.shape.tokens.items()), a.shape.grid, a.shape.halves, a.shape.name,
+                         a.shape.itemsize, a.shape.context) for a in anatomies))
+        if key not in self._plans:
+            if len(self._plans) >= 16:
+                self._plans.clear()
+            self._plans[key] = self.planner(anatomies, steps)
+        return self._plans[key]
+
+    def _tell_choice(self, step: int, number: int, site: str, index: torch.Tensor) -> None:
+        for listener in self.on_choice:
+            listener(step, number, site, index)
+
+    def _warn(self, reason: str) -> None:
+        if reason not in self._warned:
+            self._warned.add(reason)
+            warnings.warn(f"tocache: {reason}", TocacheWarning, stacklevel=4)

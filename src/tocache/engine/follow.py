@@ -1,0 +1,105 @@
+"""Follows a pipeline: its calls, its scheduler's ticks, and what is assigned to it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from tocache.engine.engine import Engine
+from tocache.engine.intercept import Call, Handler, intercept, owner_of, plain_class, release
+from tocache.engine.wiring import Guidance
+
+
+class Follower:
+    """Turns what happens to one pipeline into the runs and steps of its transformer's engine."""
+
+    def __init__(self, pipeline: Any, engine: Engine, moved: Callable[[Any], Engine], owner: Any) -> None:
+        self.pipeline = pipeline
+        self.engine = engine
+        self.owner = owner
+        self.scheduler: Any = None
+        self._moved = moved  # makes the engine of a transformer that is assigned later
+
+    def attach(self) -> None:
+        """Begins to follow the pipeline and the scheduler it has now."""
+        intercept(self.pipeline, {"__call__": self._call, "__setattr__": self._set}, owner=self.owner)
+        self._watch(self.pipeline.scheduler)
+
+    def detach(self) -> None:
+        """Stops following, and leaves pipeline and scheduler as they were."""
+        release(self.pipeline)
+        if self.scheduler is not None:
+            _unwatch(self.scheduler, self)
+        self.scheduler = None
+
+    def _watch(self, scheduler: Any) -> None:
+        if self.scheduler is not None:
+            _unwatch(self.scheduler, self)
+        self.scheduler = scheduler
+        _watch(scheduler, self)
+
+    def _call(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            bound = inspect.signature(plain_class(self.pipeline).__call__).bind(self.pipeline, *args, **kwargs)
+        except TypeError:
+            return call(*args, **kwargs)  # the pipeline's own complaint is the better one
+        bound.apply_defaults()
+        engine = self.engine
+        engine.guidance = engine.family.guidance(self.pipeline, bound.arguments)
+        try:
+            return call(*args, **kwargs)
+        finally:
+            engine.guidance = Guidance()
+            engine.close()
+
+    def _set(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        call(*args, **kwargs)
+        name, value = args
+        if name == "scheduler" and value is not self.scheduler:
+            self._watch(value)
+        elif name == "transformer" and value is not self.engine.transformer:
+            self.engine = self._moved(value)
+
+    def begin(self) -> None:
+        """The scheduler was given its timesteps: a run begins."""
+        scheduler = self.scheduler
+
+        def steps() -> int:
+            # img2img begins in the middle, and says so only after set_timesteps
+            return len(scheduler.timesteps) - (getattr(scheduler, "begin_index", None) or 0)
+
+        self.engine.open(steps)
+
+    def tick(self) -> None:
+        """The scheduler has made a step."""
+        if not self.engine.explicit:
+            self.engine.tick()
+
+
+def _watch(scheduler: Any, follower: Follower) -> None:
+    """Tells `follower` of the scheduler's runs and steps; several pipelines may share one scheduler."""
+    followers: list[Follower] | None = owner_of(scheduler)
+    if followers is None:
+        followers = []
+        begin, tick = _after(followers, Follower.begin), _after(followers, Follower.tick)
+        intercept(scheduler, {"set_timesteps": begin, "step": tick}, owner=followers)
+    followers.append(follower)
+
+
+def _unwatch(scheduler: Any, follower: Follower) -> None:
+    followers: list[Follower] = owner_of(scheduler) or []
+    if follower in followers:
+        followers.remove(follower)
+    if not followers:
+        release(scheduler)
+
+
+def _after(followers: list[Follower], tell: Callable[[Follower], None]) -> Handler:
+    def handler(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = call(*args, **kwargs)
+        for follower in list(followers):
+            tell(follower)
+        return result
+
+    return handler

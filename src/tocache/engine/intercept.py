@@ -1,0 +1,96 @@
+"""Takes over the calls of a single object, without renaming anything in it.
+
+The object's class is replaced by a subclass made for the purpose, which looks in the instance for a handler. Of the
+ways to get between a caller and a module this one leaves state-dict keys alone (LoRA, saving), stands outside the
+hooks that accelerate and diffusers put on an instance's `forward` (so a module that is served from the cache moves no
+weights), and lives in the type, so that no closure over the original survives a deep copy: copies and pickles come
+out as the plain class, with nothing attached.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+Call = Callable[..., Any]
+Handler = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
+
+_ATTACHED = "_tocache"
+_T = TypeVar("_T")
+
+
+@dataclass
+class _Attached:
+    """All that an intercepted object carries: nothing of it goes into a copy or a pickle."""
+
+    handlers: dict[str, Handler] = field(default_factory=dict)
+    owner: Any = None
+
+
+def intercept(target: object, handlers: dict[str, Handler], owner: Any = None) -> None:
+    """From now on calls of the named methods of `target` go to `handler(original, args, kwargs)`.
+
+    Methods are named as the class names them ("__call__", "step"). Handlers that `target` had before are replaced.
+    `owner` is whatever `owner_of(target)` shall return.
+    """
+    release(target)
+    base = type(target)
+    # set past the class's own __setattr__: torch modules and pipelines register what is set on them
+    target.__dict__[_ATTACHED] = _Attached(dict(handlers), owner)
+    object.__setattr__(target, "__class__", _subclass(base, tuple(sorted(handlers))))
+
+
+def release(target: object) -> None:
+    """Gives `target` back its own class. Does nothing where it was never intercepted."""
+    if target.__dict__.pop(_ATTACHED, None) is not None:
+        object.__setattr__(target, "__class__", type(target)._tocache_base)  # type: ignore[attr-defined]
+
+
+def owner_of(target: object) -> Any | None:
+    """Who intercepted `target`, or None."""
+    attached: _Attached | None = getattr(target, "__dict__", {}).get(_ATTACHED)
+    return None if attached is None else attached.owner
+
+
+def plain_class(target: _T) -> type[_T]:
+    """The class that `target` has when nothing is attached to it."""
+    return getattr(type(target), "_tocache_base", type(target))
+
+
+@functools.lru_cache(maxsize=None)
+def _subclass(base: type, methods: tuple[str, ...]) -> type:
+    namespace: dict[str, Any] = {name: _redirected(base, name) for name in methods}
+    namespace |= {
+        "__reduce_ex__": _reduce_as(base),
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+        "_tocache_base": base,
+    }
+    # The same name, because diffusers writes it into model_index.json and looks pipelines up by it.
+    return type(base)(base.__name__, (base,), namespace)
+
+
+def _redirected(base: type, name: str) -> Call:
+    original = getattr(base, name)
+
+    # diffusers inspects the signatures of set_timesteps and of a pipeline's call
+    @functools.wraps(original)
+    def redirected(self: Any, *args: Any, **kwargs: Any) -> Any:
+        attached = self.__dict__.get(_ATTACHED)
+        if attached is None:  # a bound method that outlived its release
+            return original(self, *args, **kwargs)
+        return attached.handlers[name](functools.partial(original, self), args, kwargs)
+
+    return redirected
+
+
+def _reduce_as(base: type) -> Call:
+    def reduce_ex(self: Any, protocol: Any) -> tuple[Any, ...]:
+        state = {key: value for key, value in self.__dict__.items() if key != _ATTACHED}
+        return copyreg.__newobj__, (base,), state  # type: ignore[attr-defined]
+
+    return reduce_ex

@@ -1,0 +1,175 @@
+"""The sub-layers of a wired model: each asks the run how many tokens to compute, and serves the rest.
+
+Handlers get `x`, the module's first argument, and `again`, which calls the module with another one in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from tocache.engine.reading import read_cross_attention, read_self_attention
+from tocache.engine.run import Run
+from tocache.engine.wiring import Attention, Fused, TokenWise
+from tocache.kernels import gather_rows
+from tocache.plan.plan import ALL
+
+Again = Callable[[torch.Tensor], Any]
+ModuleHandler = Callable[[Run, torch.Tensor, Again], Any]
+
+
+class Visit:
+    """One site in one pass: what it computes, decided where its tokens are first seen."""
+
+    __slots__ = ("amount", "index", "run", "site")
+
+    def __init__(self, run: Run, name: str, x: torch.Tensor) -> None:
+        self.run, self.site = run, run.index[name]
+        self.amount = run.amount(self.site)
+        self.index = run.choose(self.site, x, self.amount) if self.amount > 0 else None
+
+    def take(self, x: torch.Tensor) -> torch.Tensor:
+        """What of `x` (rows, tokens, width) has to be computed: all, the fresh tokens, or one that nobody reads."""
+        if self.amount == ALL:
+            return x
+        return x[:, :1] if self.index is None else gather_rows(x, self.index)
+
+    def finish(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """The site's output (rows, tokens, width); `compute` runs the module on what `take` gave."""
+        if self.amount == ALL:
+            y = compute()
+            self.run.write(self.site, y)
+            return y
+        if self.index is None:
+            return self.run.serve(self.site)
+        return self.run.blend(self.site, compute(), self.index)
+
+
+class TokenWiseLayer:
+    """An MLP or a cross-attention, with the norm before it where that is its own."""
+
+    def __init__(self, wiring: TokenWise) -> None:
+        self.wiring = wiring
+        self.visit: Visit | None = None  # from the norm to the module
+
+    def handlers(self) -> Mapping[str, ModuleHandler]:
+        norm = {} if self.wiring.norm is None else {self.wiring.norm: self.norm}
+        return norm | {self.wiring.module: self.module}
+
+    def norm(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+        self.visit = Visit(run, self.wiring.site, x)
+        return again(self.visit.take(x))
+
+    def module(self, run: Run, x: torch.Tensor, again: Again) -> torch.Tensor:
+        visit, self.visit = self.visit, None
+        if visit is None:
+            visit = Visit(run, self.wiring.site, x)
+            x = visit.take(x)
+        site, index = visit.site, visit.index
+        if run.reads_map(site):
+            return visit.finish(lambda: read_cross_attention(run, site, lambda: again(x), index))
+        return visit.finish(lambda: again(x))
+
+
+class AttentionLayer:
+    """A self-attention: computed whole if any of its sites needs it, and served otherwise."""
+
+    def __init__(self, wiring: Attention) -> None:
+        self.wiring = wiring
+        self.amounts: list[int] | None = None  # by site, from the first norm to the module
+
+    def handlers(self) -> Mapping[str, ModuleHandler]:
+        return dict.fromkeys(self.wiring.norms, self.norm) | {
+            self.wiring.norms[0]: self.first_norm,
+            self.wiring.module: self.module,
+        }
+
+    def first_norm(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+        self.amounts = [run.amount(run.index[name]) for name in self.wiring.sites]
+        return self.norm(run, x, again)
+
+    def norm(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+        assert self.amounts is not None
+        return again(x if ALL in self.amounts else x[:, :1])
+
+    def module(self, run: Run, x: torch.Tensor, again: Again) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        amounts, self.amounts = self.amounts, None
+        sites = [run.index[name] for name in self.wiring.sites]
+        assert amounts is not None
+        if ALL not in amounts:
+            served = tuple(run.serve(i) for i in sites)
+            return served if len(served) > 1 else served[0]
+        y = read_self_attention(run, self.wiring, lambda: again(x))
+        computed = y if isinstance(y, tuple) else (y,)
+        if len(computed) != len(sites):
+            run.give_up(f"{self.wiring.module} returned {len(computed)} tensors where {len(sites)} are known")
+            return y
+        outputs = []
+        for i, amount, value in zip(sites, amounts, computed, strict=True):
+            if amount == ALL:
+                run.write(i, value)
+            outputs.append(value if amount == ALL else run.serve(i))
+        return tuple(outputs) if isinstance(y, tuple) else outputs[0]
+
+
+class FusedLayer:
+    """A single-stream block: its fresh tokens pass norm, MLP and output projection, beside their cached attention."""
+
+    def __init__(self, wiring: Fused) -> None:
+        self.wiring = wiring
+        self.as_attention = Attention((wiring.attention_site,), wiring.attention, (wiring.norm,), ("joint",))
+        self.visit: Visit | None = None
+        self.attends = False
+
+    def handlers(self) -> Mapping[str, ModuleHandler]:
+        wiring = self.wiring
+        return {
+            wiring.norm: self.norm,
+            wiring.mlp_in: self.mlp_in,
+            wiring.attention: self.attention,
+            wiring.mlp_out: self.mlp_out,
+        }
+
+    def norm(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+        visit = self.visit = Visit(run, self.wiring.site, x)
+        served = visit.amount == 0
+        self.attends = not served and run.amount(run.index[self.wiring.attention_site]) == ALL
+        if self.attends and visit.index is not None:  # the attention that the fresh tokens need is not there
+            visit.index, visit.amount = None, ALL
+            run.overrule(visit.site)
+        return again(visit.take(x))
+
+    def mlp_in(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+        assert self.visit is not None
+        if self.visit.amount == 0:  # nobody reads it, and at small batches reading the weights is what costs
+            return x.new_empty(x.shape[0], 1, 1)
+        return again(x)
+
+    def attention(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+        visit, site = self.visit, run.index[self.wiring.attention_site]
+        assert visit is not None
+        if visit.amount == 0:
+            return x
+        if self.attends:
+            y = read_self_attention(run, self.as_attention, lambda: again(x))
+            run.write(site, y)
+            return y
+        y = run.serve(site)
+        return y if visit.index is None else gather_rows(y, visit.index)
+
+    def mlp_out(self, run: Run, x: torch.Tensor, again: Again) -> torch.Tensor:
+        visit, self.visit = self.visit, None
+        assert visit is not None
+        return visit.finish(lambda: again(x))
+
+
+SiteLayer = TokenWiseLayer | AttentionLayer | FusedLayer
+
+
+def layer_of(wiring: TokenWise | Attention | Fused) -> SiteLayer:
+    """The layer that executes `wiring`."""
+    if isinstance(wiring, TokenWise):
+        return TokenWiseLayer(wiring)
+    return AttentionLayer(wiring) if isinstance(wiring, Attention) else FusedLayer(wiring)

@@ -1,0 +1,73 @@
+"""Reads off an attention, while it runs, what scores will need: one number per token, never the map itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from tocache.engine.probe import Probe, Seen
+from tocache.engine.run import Run
+from tocache.engine.wiring import Attention
+from tocache.kernels import attention_column_sums, attention_entropy, scatter_rows
+from tocache.tokens import score_key_norm, score_value_norm
+
+
+def read_self_attention(run: Run, wiring: Attention, compute: Callable[[], Any]) -> Any:
+    """Runs a self-attention; where later choices need it, keeps the base scores of its tokens by group."""
+    sites = [run.index[name] for name in wiring.sites]
+    if not any(run.reads_map(i) for i in sites):
+        return compute()
+    names = run.plan.policy.self_scores
+    found: list[dict[str, torch.Tensor]] = []
+    tokens = [run.tokens(group) for group in wiring.groups]
+
+    def look(seen: Seen) -> None:
+        if not found:  # adapters may attend again, to tokens of their own
+            whole = {name: _self_score(name, seen) for name in names}
+            parts = {name: values.split(tokens, dim=1) for name, values in whole.items()}
+            found.extend({n: parts[n][g].contiguous() for n in names} for g in range(len(wiring.groups)))
+
+    with Probe(look):
+        y = compute()
+    if not found:
+        run.record.unread.add(wiring.module)
+    for i in sites:
+        group = run.plan.sites[i].group
+        if found and run.reads_map(i):
+            run.note_map(i, found[wiring.groups.index(group)])
+    return y
+
+
+def read_cross_attention(
+    run: Run, site: int, compute: Callable[[], torch.Tensor], index: torch.Tensor | None
+) -> torch.Tensor:
+    """Runs a cross-attention on all tokens, or on the rows `index` (rows, k), and keeps the entropies of what it ran.
+
+    Under batched guidance each half's map counts half (ToCa's published code adds 0.5·cond and 0.5·uncond, whose
+    texts share no column, so that the entropies of the halved maps add up).
+    """
+    weight = 0.5 if run.plan.policy.together and run.halves is not None else 1.0
+    found: list[torch.Tensor] = []
+
+    def look(seen: Seen) -> None:
+        if not found:
+            found.append(attention_entropy(seen.query, seen.key, mask=seen.mask, scale=seen.scale, weight=weight))
+
+    with Probe(look):
+        y = compute()
+    if not found:
+        run.record.unread.add(run.plan.sites[site].name)
+    else:
+        before = run.cache.maps[site].get("entropy")
+        entropy = found[0] if index is None or before is None else scatter_rows(before, found[0], index)
+        run.note_map(site, {"entropy": entropy})
+    return y
+
+
+def _self_score(name: str, seen: Seen) -> torch.Tensor:
+    """(rows, keys) float32."""
+    if name == "influence":
+        return attention_column_sums(seen.query, seen.key, mask=seen.mask, scale=seen.scale)
+    return score_value_norm(seen.value) if name == "value-norm" else score_key_norm(seen.key)

@@ -1,0 +1,64 @@
+"""Regions: spans of blocks whose residual (output − input) is one cached feature."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from tocache.engine.intercept import Call, plain_class
+from tocache.engine.run import Run
+from tocache.engine.wiring import Stack
+from tocache.plan.anatomy import Site
+from tocache.plan.plan import ALL
+
+BlockHandler = Callable[[Run, Call, tuple[Any, ...], dict[str, Any]], Any]
+
+
+class RegionLayer:
+    """One region: while it is served its blocks do not run, and the last one adds the cached residual."""
+
+    def __init__(self, site: Site, stack: Stack, blocks: list[torch.nn.Module]) -> None:
+        self.name = site.name
+        self.streams = stack.streams
+        self.signature = inspect.signature(plain_class(blocks[0]).forward)
+        self.last = len(blocks) - 1
+        self.served = False
+        self.before: list[torch.Tensor] = []
+
+    def handler(self, position: int) -> BlockHandler:
+        """The handler of the region's block number `position`."""
+
+        def handle(run: Run, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return self._block(position, run, call, args, kwargs)
+
+        return handle
+
+    def _block(self, position: int, run: Run, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        i = run.index[self.name]
+        if position == 0:
+            self.served = run.amount(i) != ALL
+            self.before = [] if self.served else self._inputs(call, args, kwargs)
+        if not self.served:
+            output = call(*args, **kwargs)
+            if position == self.last:
+                self._remember(run, i, output)
+            return output
+        streams = self._inputs(call, args, kwargs)
+        if position == self.last:
+            lengths = [stream.shape[1] for stream in streams]
+            residual = run.serve(i).split(lengths, dim=1)
+            streams = [stream + part for stream, part in zip(streams, residual, strict=True)]
+        return tuple(streams) if len(streams) > 1 else streams[0]
+
+    def _remember(self, run: Run, i: int, output: Any) -> None:
+        after = output if isinstance(output, tuple) else (output,)
+        residual = [a - b for a, b in zip(after, self.before, strict=True)]
+        self.before = []
+        run.write(i, torch.cat(residual, dim=1))  # (rows, tokens of all streams, width)
+
+    def _inputs(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+        arguments: Mapping[str, Any] = self.signature.bind(None, *args, **kwargs).arguments
+        return [arguments[name] for name in self.streams]

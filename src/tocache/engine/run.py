@@ -1,0 +1,335 @@
+"""One generation: where it stands, its plan, what it has cached, and what it really computed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from tocache.engine.choose import choose
+from tocache.features import Feature, PassCache, forecast_polynomial, forecast_reuse
+from tocache.kernels import scatter_rows
+from tocache.plan.anatomy import Anatomy, Pass
+from tocache.plan.memory import KEEP_AGES, KEEP_CROSS_MAP, KEEP_MAP, KEEP_SELF_MAP, Lifetimes, lifetimes
+from tocache.plan.plan import ALL, SKIPPED, Plan
+
+# More forwards than this in one step mean that nobody tells us when a step ends.
+MAX_PASSES = 8
+
+Planner = Callable[[Sequence[Anatomy], int], Plan]
+
+
+@dataclass(slots=True)
+class Row:
+    """The plan's entries for one pass of one step as plain lists, indexed by site (see Plan and Lifetimes)."""
+
+    amounts: list[int]
+    choices: list[int]
+    features: list[int]
+    keep: list[int]
+    computed: list[int]  # filled as the sites run: what each of them really did
+
+
+@dataclass
+class Record:
+    """What a run did, kept after it is over."""
+
+    plan: Plan | None = None
+    computed: dict[tuple[int, int], list[int]] = field(default_factory=dict)  # (step, pass) → amount by site
+    overruled: int = 0  # sites that computed everything because nothing valid was cached
+    peak_bytes: int = 0
+    seconds: list[float] = field(default_factory=list)  # wall-clock by step, as seen from the host
+    steps: int = 0  # steps ended
+    unread: set[str] = field(default_factory=set)  # attentions whose queries and keys could not be seen
+
+
+class Run:
+    """The state of one generation; made anew for each, so that nothing can leak from one into the next."""
+
+    def __init__(
+        self,
+        *,
+        passes: Sequence[tuple[str, str | None]],
+        planner: Planner,
+        anatomy: Callable[[Pass], Anatomy],
+        on_choice: Callable[[int, int, str, torch.Tensor], None] | None = None,
+    ) -> None:
+        self.steps: int | None = None  # known when the first forward comes
+        self.step = 0
+        self.number = 0  # of the pass within the step
+        self.row: Row | None = None  # None outside of a forward that can be followed
+        self.record = Record()
+        self.refused: set[int] = set()  # sites that cannot be cached in this run
+        self.on_choice = on_choice
+        self.lost: str | None = None  # why the run cannot be followed any more
+        self.new_plan = False  # the plan was made or changed by the newest `enter`
+        self._passes = list(passes)
+        self._planner = planner
+        self._anatomy = anatomy
+        self._anatomies: list[Anatomy] = []
+        self._caches: list[PassCache] = []
+        self._bytes: dict[tuple[int, int], int] = {}
+        self._held = 0
+        self._outputs: dict[int, Any] = {}  # of passes that a later pass of the step copies
+        self._chosen: dict[tuple[int, int], torch.Tensor] = {}  # (pass, scope's first site) → this step's tokens
+        self._generator: torch.Generator | None = None
+        self._clock = time.perf_counter()
+
+    # ── the clock ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def enter(self, shape: Pass, grid: Callable[[], tuple[int, ...] | None]) -> bool:
+        """Begins the next pass of this step; False where it cannot be followed, and must compute everything."""
+        self.row = None
+        assert self.steps is not None
+        if self.lost is None and self.step >= self.steps:
+            self.give_up(f"more than the {self.steps} steps announced")
+        if self.lost is None and self.number >= MAX_PASSES:
+            self.give_up(f"{self.number} forwards in one step: no scheduler step was seen between them")
+        if self.lost is not None:
+            return False
+        self._plan_for(self._meaning(shape), grid)
+        plan, number = self.plan, self.number
+        kept = self._lifetimes
+        self.row = Row(
+            amounts=plan.amounts[self.step, number].tolist(),
+            choices=plan.choices[self.step, number].tolist(),
+            features=kept.features[self.step, number].tolist(),
+            keep=kept.keep[self.step, number].tolist(),
+            computed=[SKIPPED] * len(plan.sites),
+        )
+        return True
+
+    def copied(self) -> Any | None:
+        """The output that this pass takes over from an earlier one of the step, if the plan says so."""
+        assert self.plan.source is not None
+        return self._outputs.get(int(self.plan.source[self.step, self.number]))
+
+    def leave(self, output: Any) -> None:
+        """Ends the pass."""
+        row, self.row = self.row, None
+        if row is None:
+            return
+        self.record.computed[self.step, self.number] = row.computed
+        assert self.plan.source is not None
+        if (self.plan.source[self.step] == self.number).any():
+            self._outputs[self.number] = output
+        self.number += 1
+
+    def abort(self) -> None:
+        """Ends a pass that raised: what it cached is half of it old and half new, so all of it goes."""
+        self.row = None
+        self.clear()
+
+    def tick(self) -> None:
+        """Ends the step."""
+        now = time.perf_counter()
+        self.record.seconds.append(now - self._clock)
+        self._clock = now
+        if self.number:  # a scheduler's step without a forward (a restart, a preview) is not a step of ours
+            self.step += 1
+            self.record.steps = self.step
+        self.number = 0
+        self._outputs.clear()
+        self._chosen.clear()
+
+    def give_up(self, reason: str) -> None:
+        """From here on everything is computed and nothing cached."""
+        self.lost = reason
+        self.row = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Frees everything that is cached."""
+        for cache in self._caches:
+            cache.clear()
+        self._bytes.clear()
+        self._held = 0
+        self._outputs.clear()
+        self._chosen.clear()
+
+    # ── the plan ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def plan(self) -> Plan:
+        assert self.record.plan is not None
+        return self.record.plan
+
+    def _meaning(self, shape: Pass) -> Pass:
+        name, halves = self._passes[self.number] if self.number < len(self._passes) else (f"pass {self.number}", None)
+        return replace(shape, name=name, halves=halves if shape.rows % 2 == 0 else None)
+
+    def _plan_for(self, shape: Pass, grid: Callable[[], tuple[int, ...] | None]) -> None:
+        """Makes the plan where this pass is new or has changed its shape, and forgets what was cached for it."""
+        known = self.number < len(self._anatomies)
+        if known and _same(self._anatomies[self.number].shape, shape):
+            return
+        anatomy = self._anatomy(replace(shape, grid=grid()))
+        if known:
+            self._anatomies[self.number] = anatomy
+        elif not self._anatomies:  # the other passes that were announced are taken to be like the first
+            self._anatomies = [replace(anatomy, shape=replace(anatomy.shape, name=n, halves=h)) for n, h in self._passes]
+            self._anatomies[0] = anatomy
+        else:
+            self._anatomies.append(anatomy)
+        assert self.steps is not None
+        self.record.plan = self._planner(self._anatomies, self.steps)
+        self.new_plan = True
+        self._lifetimes = lifetimes(self.record.plan)
+        self._home = {i: scope[0] for scope in self.plan.scopes for i in scope}
+        while len(self._caches) < len(self._anatomies):
+            self._caches.append(PassCache(len(self.plan.sites)))
+        self._caches[self.number].clear()
+
+    @property
+    def index(self) -> Mapping[str, int]:
+        """Where each site stands in the plan's table, by name."""
+        return self.plan.anatomies[0].index
+
+    @property
+    def halves(self) -> str | None:
+        """Which half of this pass's batch is which; None where rows are independent."""
+        return self.plan.anatomies[self.number].shape.halves
+
+    def tokens(self, group: str) -> int:
+        """Tokens per row of a group in this pass."""
+        return self.plan.anatomies[self.number].shape.tokens[group]
+
+    # ── the sites ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def amount(self, i: int) -> int:
+        """How many tokens site `i` computes now: the plan's word, or ALL where nothing valid is cached."""
+        assert self.row is not None
+        amount = self.row.amounts[i]
+        if amount != ALL and (i in self.refused or not self._servable(i, amount)):
+            self.overrule(i)
+            return ALL
+        self.row.computed[i] = amount
+        return amount
+
+    def overrule(self, i: int) -> None:
+        """Notes that site `i` computes everything although its plan, and its own cache, said otherwise."""
+        assert self.row is not None
+        self.record.overruled += 1
+        self.row.computed[i] = ALL
+
+    def _servable(self, i: int, amount: int) -> bool:
+        if amount == SKIPPED or not self.cache.features[i]:
+            return False
+        if amount == 0:
+            return True
+        return self._shared(i) is not None or (self.row is not None and self.row.choices[i] > 0 and self._scored(i))
+
+    def _scored(self, i: int) -> bool:
+        site, index, policy = self.plan.sites[i], self.plan.anatomies[self.number].index, self.plan.policy
+        for scores, at in ((policy.self_scores, site.self_map), (policy.cross_scores, site.cross_map)):
+            if scores and (at is None or not self.cache.maps[index[at]]):
+                return False
+        return True
+
+    def _shared(self, i: int) -> torch.Tensor | None:
+        number = 0 if self.plan.follows(self.number) else self.number
+        return self._chosen.get((number, self._home[i]))
+
+    def choose(self, i: int, x: torch.Tensor, amount: int) -> torch.Tensor:
+        """(rows, amount) the tokens that site `i` computes, best first; `x` (rows, tokens, width) is its input."""
+        assert self.row is not None
+        index = self._shared(i)
+        if index is None:
+            if self._generator is None:
+                self._generator = torch.Generator().manual_seed(self.plan.policy.seed)
+            home = self._home[i]
+            index = choose(self.plan, self.number, i, home, self.cache, x, self.row.choices[i], self.step, self._generator)
+            self._chosen[self.number, home] = index
+            self._age(i, home, index)
+        index = index[:, :amount]
+        if self.on_choice is not None:
+            self.on_choice(self.step, self.number, self.plan.sites[i].name, index)
+        return index
+
+    def _age(self, i: int, home: int, index: torch.Tensor) -> None:
+        """Notes which tokens are fresh now, and drops what no later choice reads."""
+        assert self.row is not None
+        keep, cache, site = self.row.keep[i], self.cache, self.plan.sites[i]
+        position = self.plan.anatomies[self.number].index
+        if keep & KEEP_AGES:
+            ages = cache.fresh_at[home]
+            if ages is None:
+                tokens = self.plan.anatomies[self.number].tokens(site)
+                ages = index.new_full((index.shape[0], tokens), cache.full_at[home], dtype=torch.int32)
+                cache.fresh_at[home] = ages
+            ages.scatter_(1, index, self.step)
+        else:
+            cache.fresh_at[home] = None
+        if site.self_map is not None and not keep & KEEP_SELF_MAP:
+            cache.maps[position[site.self_map]] = {}
+            self._weigh(position[site.self_map])
+        if site.cross_map is not None and not keep & KEEP_CROSS_MAP:
+            cache.maps[position[site.cross_map]] = {}
+            self._weigh(position[site.cross_map])
+        self._weigh(home)
+
+    @property
+    def cache(self) -> PassCache:
+        return self._caches[self.number]
+
+    def reads_map(self, i: int) -> bool:
+        """Whether site `i`'s attention map must be looked at while it runs."""
+        return self.row is not None and bool(self.row.keep[i] & KEEP_MAP)
+
+    def note_map(self, i: int, scores: dict[str, torch.Tensor]) -> None:
+        """Keeps what site `i`'s attention map says of its tokens, (rows, tokens) float32 by base score."""
+        self.cache.maps[i] = scores
+        self._weigh(i)
+
+    def write(self, i: int, value: torch.Tensor) -> None:
+        """Site `i` has computed everything."""
+        assert self.row is not None
+        cache = self.cache
+        if self.row.features[i] and i not in self.refused:
+            cache.features[i].append(Feature(value.detach(), self.step))
+        if self._home.get(i) == i:
+            cache.fresh_at[i], cache.full_at[i] = None, self.step
+        self._settle(i)
+
+    def serve(self, i: int) -> torch.Tensor:
+        """Site `i` computes nothing: its feature, reused or forecast."""
+        value = self._forecast(i)
+        self._settle(i)
+        return value
+
+    def blend(self, i: int, rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Site `i` has computed some rows (rows, k, width): its feature with those in their places."""
+        value = scatter_rows(self._forecast(i), rows, index)
+        self._settle(i)
+        return value
+
+    def _forecast(self, i: int) -> torch.Tensor:
+        forecast = forecast_reuse if self.plan.policy.stale == "reuse" else forecast_polynomial
+        return forecast(self.cache.features[i], self.step)
+
+    def _settle(self, i: int) -> None:
+        """Frees what no later step reads, and takes note of the bytes held."""
+        assert self.row is not None
+        history = self.cache.features[i]
+        del history[: max(0, len(history) - self.row.features[i])]
+        self._weigh(i)
+        self.record.peak_bytes = max(self.record.peak_bytes, self._held)
+
+    def _weigh(self, i: int) -> None:
+        key = (self.number, i)
+        size = self.cache.site_bytes(i)
+        self._held += size - self._bytes.get(key, 0)
+        self._bytes[key] = size
+
+
+def _same(planned: Pass, actual: Pass) -> bool:
+    """Whether a plan for one shape serves the other; the grid and the text length may differ."""
+    return (
+        planned.rows == actual.rows
+        and planned.tokens == actual.tokens
+        and planned.halves == actual.halves
+        and planned.itemsize == actual.itemsize
+    )

@@ -1,0 +1,103 @@
+"""Where a model family's sites are among its modules, and the rest of what the engine asks of a family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tocache.plan.anatomy import Anatomy, Pass
+
+
+@dataclass(frozen=True)
+class TokenWise:
+    """A module that treats every token by itself: an MLP, or cross-attention to the text.
+
+    `norm` is the module whose first argument is the token stream and whose output nobody but `module` reads (through
+    an element-wise modulation at most): tokens are then chosen there, and norm and modulation run on those alone.
+    None where the modulation is per token or no norm of its own stands before the module.
+    """
+
+    site: str
+    module: str
+    norm: str | None = None
+
+
+@dataclass(frozen=True)
+class Attention:
+    """A self-attention, with one site per token group of its output.
+
+    `groups` are the groups of its key sequence in order; the output is one tensor where there is one site, and
+    otherwise a tuple in the order of `sites`. `norms` are the modules that feed it and nobody else.
+    """
+
+    sites: tuple[str, ...]
+    module: str
+    norms: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A single-stream block in which attention and MLP run side by side into one output projection.
+
+    The block calls `norm`, `mlp_in`, `attention` and `mlp_out`, each on all tokens of the joint stream.
+    """
+
+    attention_site: str
+    site: str
+    norm: str
+    mlp_in: str
+    attention: str
+    mlp_out: str
+
+
+Layer = TokenWise | Attention | Fused
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A list of blocks: the streams each takes by these names and returns in this order (one tensor if only one)."""
+
+    path: str
+    streams: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How a pipeline's call uses the transformer: what the batch of each pass of a step means.
+
+    `passes` names each pass and says which half of its batch is which (None: rows are independent samples).
+    """
+
+    passes: tuple[tuple[str, str | None], ...] = (("batch", None),)
+
+
+class Family(Protocol):
+    """What the engine asks of a model family."""
+
+    name: str
+
+    def layers(self, transformer: Any) -> Sequence[Layer]:
+        """Where the sites are, in running order."""
+        ...
+
+    def stacks(self, transformer: Any) -> Sequence[Stack]:
+        """The lists of blocks."""
+        ...
+
+    def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
+        """Rows and tokens of a forward with these arguments; reads shapes only, never values."""
+        ...
+
+    def grid(self, transformer: Any, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
+        """The grid of the image tokens; may read values, so it is asked once for a plan."""
+        ...
+
+    def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
+        """The sites and what they cost at this shape."""
+        ...
+
+    def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
+        """What the batches of a pipeline's call will mean."""
+        ...

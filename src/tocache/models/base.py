@@ -1,0 +1,72 @@
+"""What every model family has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from tocache.engine.intercept import plain_class
+from tocache.engine.wiring import Guidance, Layer, Stack
+from tocache.plan.anatomy import Anatomy, Pass
+from tocache.plan.recipe import Recipe
+
+
+class ModelFamily(ABC):
+    """One family of diffusion transformers: where its sub-layers are, what they cost, what was published for it.
+
+    `classes` are the transformer classes it serves, by name; `recipes` what `ToCa(recipe=…)` may name.
+    """
+
+    name: ClassVar[str]
+    classes: ClassVar[tuple[str, ...]]
+    recipes: ClassVar[tuple[Recipe, ...]]
+    default_steps: ClassVar[int]
+    default_guidance: ClassVar[float]
+
+    @abstractmethod
+    def recipe(self, steps: int) -> Recipe:
+        """The recipe that ToCa means at this number of steps when it names none."""
+
+    @abstractmethod
+    def layers(self, transformer: Any) -> Sequence[Layer]:
+        """Where the sites are, in running order."""
+
+    @abstractmethod
+    def stacks(self, transformer: Any) -> Sequence[Stack]:
+        """The lists of blocks."""
+
+    @abstractmethod
+    def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
+        """Rows and tokens of a forward with these arguments, from shapes alone."""
+
+    @abstractmethod
+    def default_pass(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> Pass:
+        """The first pass of a step at the model's usual size, for a plan before any run."""
+
+    @abstractmethod
+    def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
+        """The sites and what they cost at this shape; reads the modules' sizes only, so a meta model will do."""
+
+    def grid(self, transformer: Any, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
+        """The grid of the image tokens; families whose shapes do not tell it read it off the arguments."""
+        return self.measure(transformer, arguments).grid
+
+    def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
+        """What the batches of a pipeline's call mean; rows are independent where nothing else is known."""
+        return Guidance()
+
+    def model_name(self, transformer: Any) -> str:
+        """Class and size, e.g. "DiTTransformer2DModel 28 x 1152"."""
+        depth = "+".join(str(len(transformer.get_submodule(s.path))) for s in self.stacks(transformer))
+        return f"{plain_class(transformer).__name__} {depth} x {width_of(transformer)}"
+
+
+def width_of(transformer: Any) -> int:
+    """Channels of the token stream."""
+    return int(transformer.config.num_attention_heads * transformer.config.attention_head_dim)
+
+
+def itemsize_of(transformer: Any) -> int:
+    """Bytes of one feature element: features have the dtype that the model computes in."""
+    return int(transformer.dtype.itemsize)

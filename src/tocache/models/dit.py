@@ -1,0 +1,108 @@
+"""DiT (Peebles & Xie, arXiv 2212.09748): self-attention and MLP, with a modulation per block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tocache.engine.wiring import Attention, Guidance, Layer, Stack, TokenWise
+from tocache.models.base import ModelFamily, itemsize_of, width_of
+from tocache.plan.anatomy import COND_UNCOND, MLP, SELF_ATTENTION, Anatomy, Cost, Pass, Site
+from tocache.plan.budget import Budget
+from tocache.plan.policy import Policy
+from tocache.plan.recipe import Recipe
+from tocache.plan.schedule import Sensitive, Weighted
+
+STACK = "transformer_blocks"
+
+_POLICY = Policy(scores={"influence": 1.0}, staleness=0.25, spread=0.6, spread_size=2)
+# 1 + 0.6·2.5: the published split between attention (none) and MLP
+_KINDS = {MLP: 2.5}
+_SENSITIVE = Sensitive(start=0.2, stop=0.4, interval=2)
+
+DDIM50 = Recipe(
+    name="dit-ddim50",
+    schedule=Weighted(3, weight=0.4, countdown=True, sensitive=_SENSITIVE),
+    budget=Budget(0.07, _KINDS, time=2.0, depth=-0.2, countdown=True),
+    policy=_POLICY,
+    source="published code, ToCa-ddim50 (ToCa table 3: DiT-XL/2-256, DDIM 50 steps)",
+)
+DDPM250 = Recipe(
+    name="dit-ddpm250",
+    schedule=Weighted(4, weight=0.4, countdown=True, sensitive=_SENSITIVE),
+    budget=Budget(0.07, _KINDS, time=0.4, depth=0.8, countdown=True),
+    policy=_POLICY,
+    source="published code, ToCa-ddpm250 (ToCa table 4: DiT-XL/2-256, DDPM 250 steps)",
+)
+
+
+class DiT(ModelFamily):
+    """diffusers' DiTTransformer2DModel."""
+
+    name = "dit"
+    classes = ("DiTTransformer2DModel",)
+    recipes = (DDIM50, DDPM250)
+    default_steps = 50
+    default_guidance = 4.0
+
+    def recipe(self, steps: int) -> Recipe:
+        return DDIM50 if steps <= 100 else DDPM250
+
+    def layers(self, transformer: Any) -> Sequence[Layer]:
+        layers: list[Layer] = []
+        for b in range(len(transformer.transformer_blocks)):
+            path = f"{STACK}.{b}"
+            layers.append(Attention((f"{path}.attn1",), f"{path}.attn1", (f"{path}.norm1",), ("image",)))
+            layers.append(TokenWise(f"{path}.ff", f"{path}.ff", f"{path}.norm3"))
+        return layers
+
+    def stacks(self, transformer: Any) -> Sequence[Stack]:
+        return (Stack(STACK, ("hidden_states",)),)
+
+    def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
+        rows, _, height, width = arguments["hidden_states"].shape
+        patch = transformer.config.patch_size
+        grid = (height // patch, width // patch)
+        return Pass(rows, {"image": grid[0] * grid[1]}, grid, itemsize=itemsize_of(transformer))
+
+    def default_pass(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> Pass:
+        side = transformer.config.sample_size // transformer.config.patch_size
+        rows, halves = (2 * pictures, COND_UNCOND) if guided else (pictures, None)
+        return Pass(rows, {"image": side * side}, (side, side), halves, itemsize=itemsize)
+
+    def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
+        scale = arguments.get("guidance_scale")
+        return Guidance((("batch", COND_UNCOND),)) if scale is not None and scale > 1 else Guidance()
+
+    def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
+        blocks = transformer.transformer_blocks
+        depth, width = len(blocks), width_of(transformer)
+        sites: list[Site] = []
+        for b in range(depth):
+            attention = f"{STACK}.{b}.attn1"
+            place = {"group": "image", "stack": STACK, "block": b, "depth": depth, "width": width}
+            sites.append(Site(attention, SELF_ATTENTION, **place, rows=False))
+            sites.append(Site(f"{STACK}.{b}.ff", MLP, **place, rows=True, self_map=attention))
+        costs = self._costs(transformer, shape, width)
+        return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), costs * depth)
+
+    def _costs(self, transformer: Any, shape: Pass, width: int) -> tuple[Cost, Cost]:
+        """Attention and MLP of one block, counted as the published code counts them (method.md §1)."""
+        rows, tokens, heads = shape.rows, shape.tokens["image"], transformer.config.num_attention_heads
+        inner = transformer.transformer_blocks[0].ff.net[2].in_features
+        projections = 8 * tokens * width**2
+        inner_products = 4 * tokens**2 * width + 5 * heads * tokens**2 + tokens * width
+        always = 2 * tokens * width + width + 6 * width**2  # norms, and adaLN counted as multiply-accumulates
+        return (
+            Cost(
+                full=rows * (projections + inner_products),
+                token=0,
+                always=rows * always,
+                scores=rows * 2 * tokens**2 * width,
+            ),
+            # 24·width: the activation, as the published code counts it
+            Cost(
+                full=rows * tokens * (4 * width * inner + 6 * inner),
+                token=rows * (4 * width * inner + 6 * inner),
+            ),
+        )

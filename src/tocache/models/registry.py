@@ -1,0 +1,45 @@
+"""Finds the family of a transformer by the name of its class."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from tocache.engine.intercept import plain_class
+from tocache.errors import UnknownNameError, UnsupportedModelError
+from tocache.models.base import ModelFamily
+from tocache.models.dit import DiT
+from tocache.models.flux import Flux
+from tocache.models.pixart import PixArt
+from tocache.plan.recipe import Recipe
+
+FAMILIES: dict[str, ModelFamily] = {family.name: family for family in (DiT(), PixArt(), Flux())}
+
+
+def family_of(transformer: Any) -> ModelFamily:
+    """The family that serves `transformer`. Raises UnsupportedModelError, which names the nearest ones."""
+    names = [cls.__name__ for cls in plain_class(transformer).__mro__]
+    for family in FAMILIES.values():
+        if any(name in family.classes for name in names):
+            return family
+    known = [name for family in FAMILIES.values() for name in family.classes]
+    near = difflib.get_close_matches(names[0], known, n=3, cutoff=0.3) or known
+    raise UnsupportedModelError(
+        f"no model family serves {names[0]}; the nearest supported classes are {', '.join(near)}. "
+        "CONTRIBUTING.md has the recipe for a new family: one file that says where its sub-layers are"
+    )
+
+
+def family_named(name: str) -> ModelFamily:
+    """The family of this name. Raises UnknownNameError."""
+    if name not in FAMILIES:
+        raise UnknownNameError.of("model family", name, FAMILIES)
+    return FAMILIES[name]
+
+
+def recipe_named(name: str) -> Recipe:
+    """The published recipe of this name. Raises UnknownNameError."""
+    recipes = {recipe.name: recipe for family in FAMILIES.values() for recipe in family.recipes}
+    if name not in recipes:
+        raise UnknownNameError.of("recipe", name, recipes)
+    return recipes[name]

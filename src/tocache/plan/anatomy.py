@@ -1,0 +1,114 @@
+"""What one model is made of, as the plan sees it: the places where a feature is cached, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from tocache.errors import OptionError
+
+SELF_ATTENTION = "self-attention"
+CROSS_ATTENTION = "cross-attention"
+MLP = "mlp"
+PARALLEL = "parallel"
+REGION = "region"
+KINDS = (SELF_ATTENTION, CROSS_ATTENTION, MLP, PARALLEL, REGION)
+
+# The order of the two halves of a batch that classifier-free guidance doubled.
+COND_UNCOND = "cond,uncond"
+UNCOND_COND = "uncond,cond"
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place where a feature is cached: a module's output for one of its token groups, or a region's residual.
+
+    `parallel` is the output of a fused block, in which attention and MLP share one output projection; its `inside`
+    names the block's attention, and that attention's feature is read for the fresh tokens alone.
+    """
+
+    name: str  # the module's path in the transformer, with "[group]" where it serves several groups
+    kind: str  # one of KINDS
+    group: str  # token group: "image", "text", "joint"
+    stack: str  # the list of blocks that holds it
+    block: int  # index within that stack
+    depth: int  # how many blocks that stack has
+    width: int  # channels of the cached feature
+    rows: bool  # whether some of its tokens can be computed without the others
+    self_map: str | None = None  # the self-attention site whose map can rank this site's tokens
+    cross_map: str | None = None  # the cross-attention site whose map can
+    inside: tuple[str, ...] = ()  # the sites that do not run while this one is served
+    span: int = 1  # of a region: how many blocks it covers
+
+
+@dataclass(frozen=True)
+class Cost:
+    """FLOPs (2 × multiply-accumulate) of one site in one pass, all rows of the batch together."""
+
+    full: int  # everything computed
+    token: int  # one more fresh token in every row
+    always: int = 0  # spent in every pass, computed or not
+    scores: int = 0  # an exact second look at the attention map, where the method needs one
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One transformer forward within a step: what its batch means, and how many tokens it carries."""
+
+    rows: int  # batch, both guidance halves included
+    tokens: Mapping[str, int]  # tokens per row, by group
+    grid: tuple[int, ...] | None = None  # (height, width) or (frames, height, width) of the image tokens
+    halves: str | None = None  # COND_UNCOND, UNCOND_COND, or None where rows are independent
+    name: str = "batch"
+    itemsize: int = 4  # bytes of one feature element
+    context: int = 0  # tokens that cross-attention reads, padding included
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """One model at one shape: its sites in the order in which they run, and the cost of each."""
+
+    family: str
+    model: str  # class and size, e.g. "DiTTransformer2DModel 28 x 1152"
+    shape: Pass
+    sites: tuple[Site, ...]
+    costs: tuple[Cost, ...]
+    notes: tuple[str, ...] = ()  # what the FLOP convention leaves out or counts differently
+    index: Mapping[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", {site.name: i for i, site in enumerate(self.sites)})
+
+    def tokens(self, site: Site) -> int:
+        """Tokens per row at `site`."""
+        return self.shape.tokens[site.group]
+
+    def with_region(self, stack: str, first: int, last: int) -> Anatomy:
+        """The same model with the residual of blocks `first` … `last` of `stack` as one more site, before its blocks.
+
+        Raises OptionError where the stack does not exist or has no such blocks.
+        """
+        inside = [s for s in self.sites if s.stack == stack and s.kind != REGION and first <= s.block <= last]
+        if not inside or not 0 <= first <= last < inside[0].depth:
+            stacks = ", ".join(sorted({f"{s.stack} (blocks 0 … {s.depth - 1})" for s in self.sites}))
+            raise OptionError(f"region {stack}[{first}:{last + 1}] does not exist; stacks: {stacks}")
+        groups = set(self.shape.tokens)
+        region = Site(
+            name=f"{stack}[{first}:{last + 1}]",
+            kind=REGION,
+            group="joint" if "joint" in groups else inside[0].group,
+            stack=stack,
+            block=first,
+            depth=inside[0].depth,
+            width=inside[0].width,
+            rows=False,
+            inside=tuple(s.name for s in inside),
+            span=last - first + 1,
+        )
+        at = self.sites.index(inside[0])
+        sites = (*self.sites[:at], region, *self.sites[at:])
+        return replace(self, sites=sites, costs=(*self.costs[:at], Cost(0, 0), *self.costs[at:]))
+
+    def feature_bytes(self, site: Site) -> int:
+        """Bytes of one cached feature of `site`: rows × tokens × width."""
+        return self.shape.rows * self.tokens(site) * site.width * self.shape.itemsize

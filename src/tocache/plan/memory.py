@@ -1,0 +1,149 @@
+"""How long what is cached must live, and how many bytes that takes at most; both follow from the plan alone.
+
+Events are the visits of the sites in running order: (step, pass, site). A feature lives from the event that wrote it
+to the last one that reads it; so do the rows that an attention map leaves for scoring, and the ages of the tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tocache.plan.anatomy import CROSS_ATTENTION, SELF_ATTENTION, Site
+from tocache.plan.plan import ALL, Plan
+
+# What is still needed after an event, as bits.
+KEEP_MAP = 1  # what the site's attention map says of its tokens
+KEEP_SELF_MAP = 2  # the self-attention map that this site's choice was scored by
+KEEP_CROSS_MAP = 4  # the cross-attention map that it was scored by
+KEEP_AGES = 8  # how long each token of the site's scope has been stale
+
+Bits = NDArray[np.uint8]
+AGE_BYTES = 4  # int32
+SCORE_BYTES = 4  # float32
+
+
+@dataclass(frozen=True)
+class Lifetimes:
+    """What to keep after each event, and the most bytes that are held after any of them."""
+
+    features: Bits  # (steps, passes, sites) how many of the site's newest features are still read later
+    keep: Bits  # (steps, passes, sites) the KEEP_ bits
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class _Life:
+    """Something of `size` bytes, written at event `born` and read for the last time at event `last`."""
+
+    born: int
+    last: int
+    size: int
+
+
+class _Ledger:
+    """Adds up lives over the events of one plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.shape = plan.fresh.shape
+        self.change = np.zeros(plan.fresh.size + 1, dtype=np.int64)
+
+    def event(self, p: int, site: int) -> NDArray[np.int64]:
+        """(steps,) the events of one site in one pass."""
+        steps, passes, sites = self.shape
+        return (np.arange(steps) * passes + p) * sites + site
+
+    def add(self, life: _Life) -> None:
+        self.change[life.born] += life.size
+        self.change[life.last] -= life.size
+
+    @property
+    def peak(self) -> int:
+        return int(np.cumsum(self.change).max(initial=0))
+
+
+def lifetimes(plan: Plan) -> Lifetimes:
+    """The lifetimes of everything that running `plan` caches."""
+    features = np.zeros(plan.fresh.shape, dtype=np.uint8)
+    keep = np.zeros(plan.fresh.shape, dtype=np.uint8)
+    ledger = _Ledger(plan)
+    for p in range(plan.passes):
+        for i, site in enumerate(plan.sites):
+            _features(plan, p, i, features, ledger)
+            if site.kind in (SELF_ATTENTION, CROSS_ATTENTION):
+                _maps(plan, p, i, site, keep, ledger)
+        if plan.policy.staleness:
+            for scope in plan.scopes:
+                _ages(plan, p, scope, keep, ledger)
+    return Lifetimes(features, keep, ledger.peak)
+
+
+def scored_steps(plan: Plan) -> NDArray[np.bool_]:
+    """(steps, passes, sites) True where an attention site must look at its map for a later choice."""
+    return ((lifetimes(plan).keep & KEEP_MAP) > 0) & (plan.amounts == ALL)
+
+
+def flops_scores(plan: Plan) -> int:
+    """FLOPs of scoring by exact attention maps, which the published tables do not count."""
+    costs = np.array([[cost.scores for cost in anatomy.costs] for anatomy in plan.anatomies], dtype=np.int64)
+    return int((scored_steps(plan) * costs[None]).sum())
+
+
+def _features(plan: Plan, p: int, i: int, features: Bits, ledger: _Ledger) -> None:
+    amounts, events = plan.amounts[:, p, i], ledger.event(p, i)
+    size = plan.anatomies[p].feature_bytes(plan.sites[i])
+    written = np.flatnonzero(amounts == ALL)
+    reads = np.flatnonzero(amounts >= 0)
+    for n, start in enumerate(written):
+        # with a history of h, a feature is still read when h − 1 newer ones have been written
+        stop = written[n + plan.policy.history] if n + plan.policy.history < len(written) else plan.steps
+        read = reads[(reads > start) & (reads < stop)]
+        if read.size:
+            features[start : read[-1], p, i] += 1
+            ledger.add(_Life(int(events[start]), int(events[read[-1]]), size))
+
+
+def _maps(plan: Plan, p: int, i: int, site: Site, keep: Bits, ledger: _Ledger) -> None:
+    is_self = site.kind == SELF_ATTENTION
+    scores = plan.policy.self_scores if is_self else plan.policy.cross_scores
+    readers = [j for j, s in enumerate(plan.sites) if (s.self_map if is_self else s.cross_map) == site.name]
+    if not scores or not readers:
+        return
+    anatomy, amounts = plan.anatomies[p], plan.amounts[:, p, i]
+    size = len(scores) * anatomy.shape.rows * anatomy.tokens(site) * SCORE_BYTES
+    own = ledger.event(p, i)
+    reads = np.sort(np.concatenate([ledger.event(p, j)[plan.choices[:, p, j] > 0] for j in readers]))
+    for born, died in _spans(own[amounts == ALL], ledger.change.size):
+        read = reads[(reads > born) & (reads < died)]
+        if read.size:
+            last = int(read[-1])
+            ledger.add(_Life(born, last, size))
+            # a cross-attention may update its own map between two reads
+            keep[:, p, i][(own >= born) & (own < last)] |= KEEP_MAP
+            for j in readers:
+                event = ledger.event(p, j)
+                bit = KEEP_SELF_MAP if is_self else KEEP_CROSS_MAP
+                keep[:, p, j][(event > born) & (event < last) & (plan.choices[:, p, j] > 0)] |= bit
+
+
+def _ages(plan: Plan, p: int, scope: tuple[int, ...], keep: Bits, ledger: _Ledger) -> None:
+    anatomy = plan.anatomies[p]
+    home = scope[0]
+    size = anatomy.shape.rows * anatomy.tokens(plan.sites[home]) * AGE_BYTES
+    chosen = np.sort(np.concatenate([ledger.event(p, j)[plan.choices[:, p, j] > 0] for j in scope]))
+    for born, died in _spans(ledger.event(p, home)[plan.amounts[:, p, home] == ALL], ledger.change.size):
+        choices = chosen[(chosen > born) & (chosen < died)]
+        if choices.size > 1:  # a single choice leaves nothing that a later one reads
+            ledger.add(_Life(int(choices[0]), int(choices[-1]), size))
+            for j in scope:
+                event = ledger.event(p, j)
+                keep[:, p, j][(event >= choices[0]) & (event < choices[-1]) & (plan.choices[:, p, j] > 0)] |= KEEP_AGES
+
+
+def _spans(starts: NDArray[np.int64], end: int) -> Iterator[tuple[int, int]]:
+    """From each start to the next, the last one to `end`."""
+    stops = [*starts[1:].tolist(), end]
+    return zip(starts.tolist(), stops, strict=True)

@@ -1,0 +1,77 @@
+"""What a plan says beside its integers: which tokens, how widely one choice is shared, what the others get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tocache.errors import OptionError, PlanFileError
+
+SHARES = ("sublayer", "block", "step")
+STALE = ("reuse", "polynomial")
+# What a base score is computed from: an attention map, the site's own input, or nothing at all.
+SELF_MAP_SCORES = ("influence", "value-norm", "key-norm")
+CROSS_MAP_SCORES = ("entropy",)
+INPUT_SCORES = ("norm", "similarity")
+SCORES = (*SELF_MAP_SCORES, *CROSS_MAP_SCORES, *INPUT_SCORES, "random")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which tokens are fresh and what stale ones get.
+
+    score = Σ weight · base score, + staleness · age / interval (s3), then × (1 + spread) for the best token of each
+    spread_size × spread_size cell of the image grid (s4).
+    """
+
+    scores: Mapping[str, float] = field(default_factory=dict)  # base scores (s1 "influence", s2 "entropy", …)
+    staleness: float = 0.0
+    interval: int = 1  # unit of staleness: the configured interval, in steps
+    spread: float = 0.0
+    spread_size: int = 2
+    share: str = "sublayer"  # one choice of tokens per sub-layer, per block or per step
+    together: bool = False  # both guidance halves choose the same tokens
+    stale: str = "reuse"
+    order: int = 0  # order of the forecast
+    seed: int = 0  # of the random score
+
+    def __post_init__(self) -> None:
+        for name in self.scores:
+            if name not in SCORES:
+                raise OptionError(f"scores: unknown base score {name!r}; allowed: {', '.join(SCORES)}")
+        _check("share", self.share, self.share in SHARES, " | ".join(SHARES))
+        _check("stale", self.stale, self.stale in STALE, " | ".join(STALE))
+        _check("interval", self.interval, self.interval >= 1, "an integer >= 1")
+        _check("spread_size", self.spread_size, self.spread_size >= 1, "an integer >= 1")
+        _check("order", self.order, 0 <= self.order <= 4, "0 … 4")
+
+    @property
+    def self_scores(self) -> tuple[str, ...]:
+        """The base scores that are read off a self-attention."""
+        return tuple(name for name in self.scores if name in SELF_MAP_SCORES)
+
+    @property
+    def cross_scores(self) -> tuple[str, ...]:
+        """The base scores that are read off a cross-attention."""
+        return tuple(name for name in self.scores if name in CROSS_MAP_SCORES)
+
+    @property
+    def history(self) -> int:
+        """How many past full features a stale token's value is made of."""
+        return self.order + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Policy:
+        unknown = set(data) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise PlanFileError(f"policy: unknown option {sorted(unknown)[0]!r}")
+        return cls(**data)
+
+
+def _check(name: str, value: object, allowed: bool, range_: str) -> None:
+    if not allowed:
+        raise OptionError(f"{name}={value!r} is not allowed; allowed: {range_}")

@@ -1,0 +1,124 @@
+"""When a site is computed in full: one boolean per step and site, decided before the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tocache.plan.anatomy import Site
+
+Booleans = NDArray[np.bool_]
+
+
+class Schedule(Protocol):
+    """Which steps are full, for one site."""
+
+    def full(self, steps: int, site: Site) -> Booleans:
+        """(steps,) True where `site` computes all its tokens; the first step always is."""
+        ...
+
+
+@dataclass(frozen=True)
+class Every:
+    """Full on the first `warmup` steps and then whenever `interval` steps have passed since the last full one."""
+
+    interval: int
+    warmup: int = 1
+
+    def full(self, steps: int, site: Site) -> Booleans:
+        full = np.zeros(steps, dtype=np.bool_)
+        since = 0
+        for step in range(steps):
+            full[step] = step < self.warmup or since == self.interval - 1
+            since = 0 if full[step] else since + 1
+        return full
+
+    def constant(self, interval: int) -> Every:
+        """The same rule as FORA uses it: one full step to begin with."""
+        return Every(interval)
+
+
+@dataclass(frozen=True)
+class Sensitive:
+    """A stretch of the countdown, as fractions of the number of steps, that gets an interval of its own."""
+
+    start: float
+    stop: float
+    interval: int
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Full where the step's number is a multiple of an interval that itself changes over the run.
+
+    After a step in which the first block was full, at step s of S, the interval becomes
+    round(interval / (1 ± weight ∓ 2·weight·s/S)), so that it shrinks over the run. The first block of each step
+    still goes by the old interval and the others by the new one: where they differ, the first block alone is full,
+    as in the published code. `countdown` numbers the steps S−1 … 0 (DiT) instead of 0 … S−1 (PixArt).
+    """
+
+    interval: int
+    weight: float = 0.0
+    countdown: bool = False
+    sensitive: Sensitive | None = None
+
+    def full(self, steps: int, site: Site) -> Booleans:
+        first, others = self._tables(steps)
+        return first if site.block == 0 else others
+
+    def constant(self, interval: int) -> Weighted:
+        """The same rule as FORA uses it: the interval never changes."""
+        return replace(self, interval=interval, weight=0.0, sensitive=None)
+
+    def _tables(self, steps: int) -> tuple[Booleans, Booleans]:
+        first = np.zeros(steps, dtype=np.bool_)
+        others = np.zeros(steps, dtype=np.bool_)
+        interval = self.interval
+        for step in range(steps):
+            number = steps - 1 - step if self.countdown else step
+            first[step] = step == 0 or number % interval == 0
+            if first[step]:
+                interval = self._interval_after(number, steps)
+            others[step] = step == 0 or number % interval == 0
+        return first, others
+
+    def _interval_after(self, number: int, steps: int) -> int:
+        if self.sensitive is not None:
+            start, stop = int(self.sensitive.start * steps), int(self.sensitive.stop * steps)
+            if start <= number < stop:
+                return self.sensitive.interval
+        weight = self.weight if self.countdown else -self.weight
+        # float32 and half-to-even, because that is how the published schedules were rounded
+        scaled = np.float32(self.interval) / np.float32(1 + weight - 2 * weight * number / steps)
+        return max(1, int(np.rint(scaled)))
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """Each kind of site has a cycle of its own, after `warmup` full steps; steps count up and cycles start at 0."""
+
+    cycles: dict[str, int] = field(default_factory=dict)
+    warmup: int = 1
+
+    def full(self, steps: int, site: Site) -> Booleans:
+        step = np.arange(steps)
+        return (step < self.warmup) | (step % self.cycles[site.kind] == 0)
+
+    def constant(self, interval: int) -> Cycles:
+        """The same warm-up with one cycle for every kind."""
+        return replace(self, cycles=dict.fromkeys(self.cycles, interval))
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Full at the steps that are named, the first one always; for placements that were searched or tuned."""
+
+    steps: tuple[int, ...]
+
+    def full(self, steps: int, site: Site) -> Booleans:
+        full = np.zeros(steps, dtype=np.bool_)
+        full[[0, *(s for s in self.steps if s < steps)]] = True
+        return full

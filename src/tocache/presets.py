@@ -1,0 +1,54 @@
+"""Named operating points: each says for which family it is and where its numbers come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tocache.errors import OptionError, UnknownNameError
+from tocache.methods import FORA, Method, ToCa
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One operating point of one family."""
+
+    name: str
+    family: str
+    method: Method
+    steps: int  # the number of steps it was published or measured with
+    source: str
+
+
+_PRESETS = (
+    Preset("paper-ddim50", "dit", ToCa(3, 0.07, recipe="dit-ddim50"), 50, "ToCa: DiT-XL/2-256, DDIM 50, 10.23 TFLOPs"),
+    Preset(
+        "paper-ddpm250", "dit", ToCa(4, 0.07, recipe="dit-ddpm250"), 250, "ToCa: DiT-XL/2-256, DDPM 250, 43.4 TFLOPs"
+    ),
+    Preset("paper-fora3", "dit", FORA(3), 50, "ToCa's FORA row: DiT-XL/2-256, DDIM 50, 8.59 TFLOPs"),
+    Preset("paper-r60", "pixart", ToCa(3, 0.4), 20, "ToCa table 1: PixArt-XL/2-256, R = 60%, 6.33 TFLOPs"),
+    Preset("paper-r70", "pixart", ToCa(3, 0.3), 20, "ToCa table 1: PixArt-XL/2-256, R = 70%, 5.78 TFLOPs"),
+    Preset("paper-r80", "pixart", ToCa(3, 0.2), 20, "ToCa table 1: PixArt-XL/2-256, R = 80%, 5.05 TFLOPs"),
+    Preset("paper-r90", "pixart", ToCa(3, 0.1), 20, "ToCa table 1: PixArt-XL/2-256, R = 90%, 4.26 TFLOPs"),
+    Preset("paper-n4", "flux", ToCa(4, 0.1), 50, "ToCa's README: FLUX.1-dev 1024, N = 4, 1263 TFLOPs"),
+    Preset("paper-n5", "flux", ToCa(5, 0.1), 50, "ToCa's README: FLUX.1-dev 1024, N = 5, 1127 TFLOPs"),
+    Preset("paper-n6", "flux", ToCa(6, 0.1), 50, "ToCa's README: FLUX.1-dev 1024, N = 6, 990 TFLOPs"),
+)
+PRESETS = {preset.name: preset for preset in _PRESETS}
+
+
+def preset(name: str, family: str) -> Method:
+    """The method of a preset. Raises UnknownNameError, or OptionError where it belongs to another family."""
+    of_family = [p.name for p in _PRESETS if p.family == family]
+    if name not in PRESETS:
+        raise UnknownNameError.of("preset", name, of_family)
+    if PRESETS[name].family != family:
+        raise OptionError(
+            f"preset {name!r} is for the family {PRESETS[name].family!r}, this model is of {family!r}; "
+            f"presets for it: {', '.join(of_family) or 'none'}"
+        )
+    return PRESETS[name].method
+
+
+def default_method(family: str) -> Method:
+    """What `enable(pipe)` uses: the settings that ToCa was published with on this family, at any number of steps."""
+    return ToCa()

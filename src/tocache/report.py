@@ -1,0 +1,121 @@
+"""What a run computed, saved and held."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tocache.engine.engine import Engine
+from tocache.engine.run import Record
+from tocache.methods import Method
+from tocache.plan.cost import flops_by_site, flops_planned, flops_uncached
+from tocache.plan.memory import flops_scores, lifetimes
+from tocache.plan.plan import ALL, SKIPPED, Plan, Table, kind_of
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of the newest run; all None or empty where there was none.
+
+    FLOPs are 2 × multiply-accumulate of the whole run, all passes and rows; `flops_computed` is what really ran, in
+    which sites that were overruled (nothing valid was cached) count in full. Seconds are host wall-clock.
+    """
+
+    model: str
+    family: str
+    method: str
+    steps: int | None = None
+    passes: int | None = None
+    rows: int | None = None
+    steps_by_kind: dict[str, int] = field(default_factory=dict)  # full, partial, reuse
+    seconds_by_kind: dict[str, float] = field(default_factory=dict)  # mean of one step
+    flops_uncached: int | None = None
+    flops_planned: int | None = None
+    flops_computed: int | None = None
+    flops_scores: int | None = None  # exact attention scores, on top
+    cache_bytes_planned: int | None = None
+    cache_bytes_peak: int | None = None
+    overruled: int = 0
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, engine: Engine, method: Method) -> Report:
+        """The report of an engine's newest run."""
+        model, family = engine.family.model_name(engine.transformer), engine.family.name
+        record = engine.record
+        if record.plan is None:
+            return cls(model, family, str(method))
+        plan = record.plan
+        computed = computed_table(record, plan)
+        ran = computed[: record.steps]
+        kinds = [kind_of(row) for row in ran]
+        return cls(
+            model=model,
+            family=family,
+            method=plan.method,
+            steps=record.steps,
+            passes=plan.passes,
+            rows=plan.anatomies[0].shape.rows,
+            steps_by_kind=dict(Counter(kinds)),
+            seconds_by_kind=_mean_seconds(kinds, record.seconds),
+            flops_uncached=flops_uncached(plan),
+            flops_planned=flops_planned(plan),
+            flops_computed=int(flops_by_site(plan.anatomies, computed).sum()),
+            flops_scores=flops_scores(plan),
+            cache_bytes_planned=lifetimes(plan).peak_bytes,
+            cache_bytes_peak=record.peak_bytes,
+            overruled=record.overruled,
+            notes=plan.anatomies[0].notes,
+        )
+
+    @property
+    def speedup(self) -> float | None:
+        """FLOPs uncached ÷ FLOPs computed."""
+        if not self.flops_uncached or not self.flops_computed:
+            return None
+        return self.flops_uncached / self.flops_computed
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON values, with `flops_speedup` among them."""
+        return asdict(self) | {"notes": list(self.notes), "flops_speedup": self.speedup}
+
+    def __str__(self) -> str:
+        lines = [f"tocache: {self.method} on {self.model}"]
+        if self.steps is None or self.flops_computed is None or self.flops_uncached is None:
+            return "\n".join([*lines, "  no run yet"])
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.steps_by_kind.items())
+        seconds = ", ".join(f"{kind} {value:.3g} s" for kind, value in self.seconds_by_kind.items())
+        lines.append(f"  steps    {self.steps}: {kinds}")
+        lines.append(f"  a step   {seconds}")
+        lines.append(
+            f"  FLOPs    {self.flops_computed / 1e12:.4g} T of {self.flops_uncached / 1e12:.4g} T: "
+            f"{self.speedup:.2f}x fewer"
+        )
+        if self.flops_scores:
+            lines.append(f"  scores   {self.flops_scores / 1e12:.3g} T more, for exact attention scores")
+        lines.append(f"  cache    {(self.cache_bytes_peak or 0) / 2**20:.1f} MiB at most")
+        if self.overruled:
+            lines.append(f"  overruled  {self.overruled} times a site computed everything: nothing valid was cached")
+        return "\n".join(lines)
+
+
+def computed_table(record: Record, plan: Plan) -> Table:
+    """(steps, passes, sites) what each site really computed; SKIPPED where it did not run."""
+    table = np.full(plan.fresh.shape, SKIPPED, dtype=np.int32)
+    for (step, number), amounts in record.computed.items():
+        if step < plan.steps and number < plan.passes:
+            table[step, number] = amounts
+    return table
+
+
+def _mean_seconds(kinds: list[str], seconds: list[float]) -> dict[str, float]:
+    by_kind: dict[str, list[float]] = {}
+    for kind, value in zip(kinds, seconds, strict=False):
+        by_kind.setdefault(kind, []).append(value)
+    return {kind: float(np.mean(values)) for kind, values in by_kind.items()}
+
+
+__all__ = ["ALL", "Report", "computed_table"]
