@@ -13,7 +13,7 @@ import torch
 from tocache.engine.engine import Engine
 from tocache.engine.follow import Follower
 from tocache.engine.intercept import owner_of
-from tocache.engine.run import Record
+from tocache.engine.record import Record
 from tocache.engine.wiring import Guidance
 from tocache.errors import NotEnabledError, OptionError, RunError, UnsupportedModelError
 from tocache.methods import Method, Planned

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tocache.engine.engine import Engine
-from tocache.engine.run import Record
+from tocache.engine.record import Record
 from tocache.methods import Method
 from tocache.plan.cost import flops_by_site, flops_planned, flops_uncached
 from tocache.plan.memory import flops_scores, lifetimes

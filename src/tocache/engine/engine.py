@@ -12,8 +12,9 @@ import torch
 
 from tocache.engine.intercept import Call, Handler, intercept, plain_class, release
 from tocache.engine.layers import ModuleHandler, layer_of
+from tocache.engine.record import Record
 from tocache.engine.regions import BlockHandler, RegionLayer
-from tocache.engine.run import Planner, Record, Run
+from tocache.engine.run import Planner, Run
 from tocache.engine.wiring import Family, Guidance, TokenWise
 from tocache.errors import AttachError, RunError, TocacheWarning
 from tocache.plan.anatomy import REGION
@@ -94,7 +95,9 @@ class Engine:
             return self.transformer.get_submodule(path)
         except AttributeError as error:
             name = plain_class(self.transformer).__name__
-            raise AttachError(f"{name} has no module {path!r}, where its family {self.family.name!r} says one is") from error
+            raise AttachError(
+                f"{name} has no module {path!r}, where its family {self.family.name!r} says one is"
+            ) from error
 
     # ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -202,8 +205,21 @@ class Engine:
 
     def _plan(self, anatomies: Any, steps: int) -> Plan:
         """The planner's plan, made once for each shape: planning every picture of a folder anew would cost."""
-        key = (steps, *((a.shape.rows, tuple(a.shape.tokens.items()), a.shape.grid, a.shape.halves, a.shape.name,
-                         a.shape.itemsize, a.shape.context) for a in anatomies))
+        key = (
+            steps,
+            *(
+                (
+                    a.shape.rows,
+                    tuple(a.shape.tokens.items()),
+                    a.shape.grid,
+                    a.shape.halves,
+                    a.shape.name,
+                    a.shape.itemsize,
+                    a.shape.context,
+                )
+                for a in anatomies
+            ),
+        )
         if key not in self._plans:
             if len(self._plans) >= 16:
                 self._plans.clear()

@@ -9,7 +9,6 @@ out as the plain class, with nothing attached.
 
 from __future__ import annotations
 
-import copyreg
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ class _Attached:
     owner: Any = None
 
 
-def intercept(target: object, handlers: dict[str, Handler], owner: Any = None) -> None:
+def intercept(target: Any, handlers: dict[str, Handler], owner: Any = None) -> None:
     """From now on calls of the named methods of `target` go to `handler(original, args, kwargs)`.
 
     Methods are named as the class names them ("__call__", "step"). Handlers that `target` had before are replaced.
@@ -43,13 +42,13 @@ def intercept(target: object, handlers: dict[str, Handler], owner: Any = None) -
     object.__setattr__(target, "__class__", _subclass(base, tuple(sorted(handlers))))
 
 
-def release(target: object) -> None:
+def release(target: Any) -> None:
     """Gives `target` back its own class. Does nothing where it was never intercepted."""
     if target.__dict__.pop(_ATTACHED, None) is not None:
         object.__setattr__(target, "__class__", type(target)._tocache_base)  # type: ignore[attr-defined]
 
 
-def owner_of(target: object) -> Any | None:
+def owner_of(target: Any) -> Any | None:
     """Who intercepted `target`, or None."""
     attached: _Attached | None = getattr(target, "__dict__", {}).get(_ATTACHED)
     return None if attached is None else attached.owner
@@ -60,7 +59,7 @@ def plain_class(target: _T) -> type[_T]:
     return getattr(type(target), "_tocache_base", type(target))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _subclass(base: type, methods: tuple[str, ...]) -> type:
     namespace: dict[str, Any] = {name: _redirected(base, name) for name in methods}
     namespace |= {
@@ -91,6 +90,11 @@ def _redirected(base: type, name: str) -> Call:
 def _reduce_as(base: type) -> Call:
     def reduce_ex(self: Any, protocol: Any) -> tuple[Any, ...]:
         state = {key: value for key, value in self.__dict__.items() if key != _ATTACHED}
-        return copyreg.__newobj__, (base,), state  # type: ignore[attr-defined]
+        return _blank, (base,), state
 
     return reduce_ex
+
+
+def _blank(base: type[_T]) -> _T:
+    """An instance without state, for unpickling; pickle's own helper insists on the class that was replaced."""
+    return base.__new__(base)

@@ -94,7 +94,7 @@ class AttentionLayer:
         assert self.amounts is not None
         return again(x if ALL in self.amounts else x[:, :1])
 
-    def module(self, run: Run, x: torch.Tensor, again: Again) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    def module(self, run: Run, x: torch.Tensor, again: Again) -> Any:
         amounts, self.amounts = self.amounts, None
         sites = [run.index[name] for name in self.wiring.sites]
         assert amounts is not None

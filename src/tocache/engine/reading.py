@@ -26,7 +26,7 @@ def read_self_attention(run: Run, wiring: Attention, compute: Callable[[], Any])
     def look(seen: Seen) -> None:
         if not found:  # adapters may attend again, to tokens of their own
             whole = {name: _self_score(name, seen) for name in names}
-            parts = {name: values.split(tokens, dim=1) for name, values in whole.items()}
+            parts = {name: torch.split(values, tokens, dim=1) for name, values in whole.items()}
             found.extend({n: parts[n][g].contiguous() for n in names} for g in range(len(wiring.groups)))
 
     with Probe(look):

@@ -49,7 +49,7 @@ class RegionLayer:
         streams = self._inputs(call, args, kwargs)
         if position == self.last:
             lengths = [stream.shape[1] for stream in streams]
-            residual = run.serve(i).split(lengths, dim=1)
+            residual = torch.split(run.serve(i), lengths, dim=1)
             streams = [stream + part for stream, part in zip(streams, residual, strict=True)]
         return tuple(streams) if len(streams) > 1 else streams[0]
 

@@ -4,46 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from tocache.engine.choose import choose
+from tocache.engine.record import Record, Row
 from tocache.features import Feature, PassCache, forecast_polynomial, forecast_reuse
 from tocache.kernels import scatter_rows
 from tocache.plan.anatomy import Anatomy, Pass
-from tocache.plan.memory import KEEP_AGES, KEEP_CROSS_MAP, KEEP_MAP, KEEP_SELF_MAP, Lifetimes, lifetimes
+from tocache.plan.memory import KEEP_AGES, KEEP_CROSS_MAP, KEEP_MAP, KEEP_SELF_MAP, lifetimes
 from tocache.plan.plan import ALL, SKIPPED, Plan
 
 # More forwards than this in one step mean that nobody tells us when a step ends.
 MAX_PASSES = 8
 
 Planner = Callable[[Sequence[Anatomy], int], Plan]
-
-
-@dataclass(slots=True)
-class Row:
-    """The plan's entries for one pass of one step as plain lists, indexed by site (see Plan and Lifetimes)."""
-
-    amounts: list[int]
-    choices: list[int]
-    features: list[int]
-    keep: list[int]
-    computed: list[int]  # filled as the sites run: what each of them really did
-
-
-@dataclass
-class Record:
-    """What a run did, kept after it is over."""
-
-    plan: Plan | None = None
-    computed: dict[tuple[int, int], list[int]] = field(default_factory=dict)  # (step, pass) → amount by site
-    overruled: int = 0  # sites that computed everything because nothing valid was cached
-    peak_bytes: int = 0
-    seconds: list[float] = field(default_factory=list)  # wall-clock by step, as seen from the host
-    steps: int = 0  # steps ended
-    unread: set[str] = field(default_factory=set)  # attentions whose queries and keys could not be seen
 
 
 class Run:
@@ -127,6 +104,7 @@ class Run:
         """Ends the step."""
         now = time.perf_counter()
         self.record.seconds.append(now - self._clock)
+        self.record.held_bytes = self._held
         self._clock = now
         if self.number:  # a scheduler's step without a forward (a restart, a preview) is not a step of ours
             self.step += 1
@@ -170,8 +148,8 @@ class Run:
         if known:
             self._anatomies[self.number] = anatomy
         elif not self._anatomies:  # the other passes that were announced are taken to be like the first
-            self._anatomies = [replace(anatomy, shape=replace(anatomy.shape, name=n, halves=h)) for n, h in self._passes]
-            self._anatomies[0] = anatomy
+            others = (replace(anatomy.shape, name=name, halves=halves) for name, halves in self._passes[1:])
+            self._anatomies = [anatomy, *(replace(anatomy, shape=other) for other in others)]
         else:
             self._anatomies.append(anatomy)
         assert self.steps is not None
@@ -182,6 +160,8 @@ class Run:
         while len(self._caches) < len(self._anatomies):
             self._caches.append(PassCache(len(self.plan.sites)))
         self._caches[self.number].clear()
+        for key in [key for key in self._bytes if key[0] == self.number]:
+            self._held -= self._bytes.pop(key)
 
     @property
     def index(self) -> Mapping[str, int]:
@@ -240,8 +220,8 @@ class Run:
         if index is None:
             if self._generator is None:
                 self._generator = torch.Generator().manual_seed(self.plan.policy.seed)
-            home = self._home[i]
-            index = choose(self.plan, self.number, i, home, self.cache, x, self.row.choices[i], self.step, self._generator)
+            home, count = self._home[i], self.row.choices[i]
+            index = choose(self.plan, self.number, i, home, self.cache, x, count, self.step, self._generator)
             self._chosen[self.number, home] = index
             self._age(i, home, index)
         index = index[:, :amount]

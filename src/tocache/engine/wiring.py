@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from tocache.plan.anatomy import Anatomy, Pass
 
@@ -76,7 +76,11 @@ class Guidance:
 class Family(Protocol):
     """What the engine asks of a model family."""
 
-    name: str
+    name: ClassVar[str]
+
+    def model_name(self, transformer: Any) -> str:
+        """Class and size."""
+        ...
 
     def layers(self, transformer: Any) -> Sequence[Layer]:
         """Where the sites are, in running order."""

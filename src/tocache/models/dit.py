@@ -80,7 +80,7 @@ class DiT(ModelFamily):
         sites: list[Site] = []
         for b in range(depth):
             attention = f"{STACK}.{b}.attn1"
-            place = {"group": "image", "stack": STACK, "block": b, "depth": depth, "width": width}
+            place: dict[str, Any] = {"group": "image", "stack": STACK, "block": b, "depth": depth, "width": width}
             sites.append(Site(attention, SELF_ATTENTION, **place, rows=False))
             sites.append(Site(f"{STACK}.{b}.ff", MLP, **place, rows=True, self_map=attention))
         costs = self._costs(transformer, shape, width)

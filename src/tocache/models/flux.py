@@ -96,17 +96,17 @@ class Flux(ModelFamily):
         sites: list[Site] = []
         for b in range(double):
             path = f"{DOUBLE}.{b}"
-            place = {"stack": DOUBLE, "block": b, "depth": double, "width": width}
+            place: dict[str, Any] = {"stack": DOUBLE, "block": b, "depth": double, "width": width}
             for group in ("image", "text"):
                 sites.append(Site(f"{path}.attn[{group}]", SELF_ATTENTION, group, **place, rows=False))
             for group, module in (("image", "ff"), ("text", "ff_context")):
                 sites.append(Site(f"{path}.{module}", MLP, group, **place, rows=True, self_map=f"{path}.attn[{group}]"))
         for b in range(single):
             path = f"{SINGLE}.{b}"
-            place = {"group": "joint", "stack": SINGLE, "block": b, "depth": single, "width": width}
-            sites.append(Site(f"{path}.attn", SELF_ATTENTION, **place, rows=False))
+            fused: dict[str, Any] = {"group": "joint", "stack": SINGLE, "block": b, "depth": single, "width": width}
+            sites.append(Site(f"{path}.attn", SELF_ATTENTION, **fused, rows=False))
             inside = (f"{path}.attn",)
-            sites.append(Site(path, PARALLEL, **place, rows=True, self_map=f"{path}.attn", inside=inside))
+            sites.append(Site(path, PARALLEL, **fused, rows=True, self_map=f"{path}.attn", inside=inside))
         costs = (*self._double_costs(transformer, shape, width) * double, *self._single_costs(shape, width) * single)
         notes = (
             "norms and modulation are not counted",

@@ -70,8 +70,8 @@ class PixArt(ModelFamily):
         sites: list[Site] = []
         for b in range(depth):
             path = f"{STACK}.{b}"
-            place = {"group": "image", "stack": STACK, "block": b, "depth": depth, "width": width}
-            maps = {"self_map": f"{path}.attn1", "cross_map": f"{path}.attn2"}
+            place: dict[str, Any] = {"group": "image", "stack": STACK, "block": b, "depth": depth, "width": width}
+            maps: dict[str, Any] = {"self_map": f"{path}.attn1", "cross_map": f"{path}.attn2"}
             sites.append(Site(f"{path}.attn1", SELF_ATTENTION, **place, rows=False))
             sites.append(Site(f"{path}.attn2", CROSS_ATTENTION, **place, rows=True, **maps))
             sites.append(Site(f"{path}.ff", MLP, **place, rows=True, **maps))

@@ -54,7 +54,7 @@ class _Ledger:
     def event(self, p: int, site: int) -> NDArray[np.int64]:
         """(steps,) the events of one site in one pass."""
         steps, passes, sites = self.shape
-        return (np.arange(steps) * passes + p) * sites + site
+        return np.asarray((np.arange(steps) * passes + p) * sites + site)
 
     def add(self, life: _Life) -> None:
         self.change[life.born] += life.size
@@ -83,7 +83,7 @@ def lifetimes(plan: Plan) -> Lifetimes:
 
 def scored_steps(plan: Plan) -> NDArray[np.bool_]:
     """(steps, passes, sites) True where an attention site must look at its map for a later choice."""
-    return ((lifetimes(plan).keep & KEEP_MAP) > 0) & (plan.amounts == ALL)
+    return np.asarray(((lifetimes(plan).keep & KEEP_MAP) > 0) & (plan.amounts == ALL))
 
 
 def flops_scores(plan: Plan) -> int:

@@ -166,8 +166,8 @@ def _validate(plan: Plan) -> None:
 
 def _validate_scores(plan: Plan) -> None:
     needs_self, needs_cross = bool(plan.policy.self_scores), bool(plan.policy.cross_scores)
-    partial = (plan.fresh > 0).any(axis=(0, 1))
-    for site, is_partial in zip(plan.sites, partial, strict=True):
+    partial = (plan.fresh > 0).any(axis=0).any(axis=0).tolist()
+    for site, is_partial in zip(plan.sites, list(partial), strict=True):
         missing = (needs_self and site.self_map is None) or (needs_cross and site.cross_map is None)
         if is_partial and missing:
             scores = ", ".join(plan.policy.scores)

@@ -105,7 +105,7 @@ class Cycles:
 
     def full(self, steps: int, site: Site) -> Booleans:
         step = np.arange(steps)
-        return (step < self.warmup) | (step % self.cycles[site.kind] == 0)
+        return np.asarray((step < self.warmup) | (step % self.cycles[site.kind] == 0))
 
     def constant(self, interval: int) -> Cycles:
         """The same warm-up with one cycle for every kind."""

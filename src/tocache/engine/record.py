@@ -1,0 +1,32 @@
+"""What a run is told by its plan for one pass, and what it really did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tocache.plan.plan import Plan
+
+
+@dataclass(slots=True)
+class Row:
+    """The plan's entries for one pass of one step as plain lists, indexed by site (see Plan and Lifetimes)."""
+
+    amounts: list[int]
+    choices: list[int]
+    features: list[int]
+    keep: list[int]
+    computed: list[int]  # filled as the sites run: what each of them really did
+
+
+@dataclass
+class Record:
+    """What a run did, kept after it is over."""
+
+    plan: Plan | None = None
+    computed: dict[tuple[int, int], list[int]] = field(default_factory=dict)  # (step, pass) → amount by site
+    overruled: int = 0  # sites that computed everything because nothing valid was cached
+    peak_bytes: int = 0
+    seconds: list[float] = field(default_factory=list)  # wall-clock by step, as seen from the host
+    steps: int = 0  # steps ended
+    held_bytes: int = 0  # after the newest step
+    unread: set[str] = field(default_factory=set)  # attentions whose queries and keys could not be seen

@@ -1,0 +1,160 @@
+"""Known models by name, and any transformer's modules without its weights: enough to plan, nothing to download."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tocache.errors import OptionError, UnknownNameError, UnsupportedModelError
+from tocache.models.registry import FAMILIES
+
+CONFIG = "transformer/config.json"  # where a pipeline in diffusers' format describes its transformer
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A published model: the class and configuration of its transformer."""
+
+    name: str
+    family: str
+    transformer: str  # diffusers' class
+    config: Mapping[str, Any] = field(repr=False)
+    hub: str  # where its weights are
+
+
+# 28 blocks of 16 heads × 72 channels; 8 channels out: noise and a learned variance
+_XL_2: dict[str, Any] = {
+    "num_layers": 28,
+    "num_attention_heads": 16,
+    "attention_head_dim": 72,
+    "in_channels": 4,
+    "out_channels": 8,
+    "patch_size": 2,
+}
+_PIXART_XL_2 = _XL_2 | {"cross_attention_dim": 1152, "caption_channels": 4096}
+
+
+def _known() -> dict[str, Architecture]:
+    known = [
+        Architecture(
+            f"dit-xl-2-{pixels}",
+            "dit",
+            "DiTTransformer2DModel",
+            _XL_2 | {"sample_size": pixels // 8},
+            hub=f"facebook/DiT-XL-2-{pixels}",
+        )
+        for pixels in (256, 512)
+    ]
+    known += [
+        # a sample_size of 128 also brings the micro-conditions on resolution and aspect ratio
+        Architecture(
+            f"pixart-xl-2-{pixels}",
+            "pixart",
+            "PixArtTransformer2DModel",
+            _PIXART_XL_2 | {"sample_size": pixels // 8},
+            hub=f"PixArt-alpha/PixArt-XL-2-{'1024-MS' if pixels == 1024 else f'{pixels}x{pixels}'}",
+        )
+        for pixels in (256, 512, 1024)
+    ]
+    flux = {"guidance_embeds": True}
+    known.append(
+        Architecture("flux-dev-1024", "flux", "FluxTransformer2DModel", flux, hub="black-forest-labs/FLUX.1-dev")
+    )
+    return {architecture.name: architecture for architecture in known}
+
+
+ARCHITECTURES: dict[str, Architecture] = _known()
+
+
+def build_meta(name: str) -> Any:
+    """The transformer of a known architecture on the meta device: modules and sizes, no weights.
+
+    Raises UnknownNameError, which lists the known names.
+    """
+    if name not in ARCHITECTURES:
+        raise UnknownNameError.of("architecture", name, ARCHITECTURES)
+    architecture = ARCHITECTURES[name]
+    return build_from_config({"_class_name": architecture.transformer, **architecture.config})
+
+
+def build_from_config(config: Mapping[str, Any]) -> Any:
+    """The transformer that a diffusers configuration describes, on the meta device.
+
+    Raises UnsupportedModelError where no family serves its `_class_name`, OptionError where there is none.
+    """
+    name = config.get("_class_name")
+    if not isinstance(name, str):
+        raise OptionError("this configuration names no '_class_name': it is not one of a diffusers model")
+    supported = sorted(cls for family in FAMILIES.values() for cls in family.classes)
+    if name not in supported:
+        raise UnsupportedModelError(f"no model family serves {name}; supported: {', '.join(supported)}")
+    import diffusers
+    import torch
+
+    with torch.device("meta"):
+        return getattr(diffusers, name).from_config(dict(config))
+
+
+def meta_transformer(model: str | Path) -> Any:
+    """The transformer of a known architecture, a folder in diffusers' format or a model on the Hugging Face hub.
+
+    Nothing but its configuration is read; it is built on the meta device.
+
+    Raises UnknownNameError for what is neither, OptionError where there is no readable configuration, and
+    UnsupportedModelError where no family serves its class.
+    """
+    if str(model) in ARCHITECTURES:
+        return build_meta(str(model))
+    return build_from_config(_read(config_file(model)))
+
+
+def config_file(model: str | Path) -> Path:
+    """The configuration of the transformer of a folder or of a hub id, which is downloaded. Raises as above."""
+    folder = Path(model)
+    if folder.is_dir():
+        # a transformer's own folder will do as well
+        for file in (folder / CONFIG, folder / "config.json"):
+            if file.is_file():
+                return file
+        raise OptionError(f"{model}: no {CONFIG} in this folder, so it is no pipeline in diffusers' format")
+    if not is_hub_id(model):
+        raise UnknownNameError(f"unknown model {str(model)!r}; {KINDS_OF_MODEL}; names: {', '.join(ARCHITECTURES)}")
+    return _download(str(model))
+
+
+def is_hub_id(model: str | Path) -> bool:
+    """Whether `model` has the form of a hub id: an owner and a name."""
+    return isinstance(model, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model) is not None
+
+
+KINDS_OF_MODEL = "a model is a known name, a folder in diffusers' format, or a hub id such as facebook/DiT-XL-2-256"
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of another library says, shortened to one line; its class where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _download(model: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(model, CONFIG))
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{model}: no such folder here, and not readable from the hub: {one_line(error)}") from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{file}: not a configuration: {one_line(error)}") from error
+    if not isinstance(config, dict):
+        raise OptionError(f"{file}: not a configuration: expected an object")
+    return config
