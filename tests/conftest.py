@@ -11,6 +11,9 @@ import torch
 
 from tocache.demo.random_pipelines import random_class_pipeline, random_flux_pipeline, random_text_pipeline
 
+# The models here are so small that a second thread costs more than it gives, most of all on a busy machine.
+torch.set_num_threads(1)
+
 
 @dataclass(frozen=True)
 class Case:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from tocache.errors import UnknownNameError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from diffusers import DiffusionPipeline
 
 DEMO_NAMES: tuple[str, ...] = ("demo:random-class", "demo:random-flux", "demo:random-text")
@@ -23,11 +25,11 @@ def load_demo(name: str) -> DiffusionPipeline:
         UnknownNameError: `name` is not one of `DEMO_NAMES`; the message lists them.
     """
     if name not in DEMO_NAMES:
-        raise UnknownNameError(f"no demo pipeline is called {name!r}; there are: {', '.join(DEMO_NAMES)}")
+        raise UnknownNameError.of("demo pipeline", name, DEMO_NAMES)
     # Imported here: importing diffusers and transformers takes seconds, listing the names must not.
     from tocache.demo import random_pipelines
 
-    builders = {
+    builders: dict[str, Callable[[], DiffusionPipeline]] = {
         "demo:random-class": random_pipelines.random_class_pipeline,
         "demo:random-flux": random_pipelines.random_flux_pipeline,
         "demo:random-text": random_pipelines.random_text_pipeline,

@@ -17,6 +17,7 @@ from __future__ import annotations
 import torch
 from diffusers import (
     DDIMScheduler,
+    DiffusionPipeline,
     DiTPipeline,
     DiTTransformer2DModel,
     DPMSolverMultistepScheduler,
@@ -26,6 +27,7 @@ from diffusers import (
     PixArtAlphaPipeline,
     PixArtTransformer2DModel,
 )
+from torch import nn
 
 from tocache.demo.random_text import (
     TEXT_DIM,
@@ -68,7 +70,7 @@ def random_text_pipeline(
     Args:
         seed: decides all weights.
         depth: number of transformer blocks.
-        hidden: width of the transformer; a multiple of 4 · `heads`, and of 3 where `sample_size` is 128.
+        hidden: width of the transformer; a multiple of 4 and of `heads`, and of 3 where `sample_size` is 128.
         heads: number of attention heads.
         sample_size: side of the latents; (sample_size / 2)² tokens and 8 · sample_size pixels a side. The pipeline
             bins resolutions for 32, 64 and 128 only (call it with ``use_resolution_binning=False`` for other sizes)
@@ -86,7 +88,8 @@ def random_text_pipeline(
                 algorithm_type="dpmsolver++", beta_schedule="linear", prediction_type="v_prediction"
             ),
         )
-    return pipe.to(dtype=dtype)
+    _cast(pipe, dtype)
+    return pipe
 
 
 def random_class_pipeline(
@@ -105,7 +108,7 @@ def random_class_pipeline(
     Args:
         seed: decides all weights.
         depth: number of transformer blocks.
-        hidden: width of the transformer; a multiple of 4 · `heads`.
+        hidden: width of the transformer; a multiple of 4 and of `heads`.
         heads: number of attention heads.
         sample_size: side of the latents; (sample_size / 2)² tokens and 8 · sample_size pixels a side.
         dtype: of all weights.
@@ -117,7 +120,8 @@ def random_class_pipeline(
             scheduler=DDIMScheduler(beta_schedule="linear", clip_sample=False, prediction_type="v_prediction"),
             id2label=_LABELS,
         )
-    return pipe.to(dtype=dtype)
+    _cast(pipe, dtype)
+    return pipe
 
 
 def random_flux_pipeline(
@@ -148,9 +152,7 @@ def random_flux_pipeline(
         clip_tokenizer, t5_tokenizer = tiny_clip_tokenizer(), tiny_t5_tokenizer()
         pipe = FluxPipeline(
             scheduler=_flux_scheduler(),
-            vae=smooth_vae(
-                generator, latent_channels=_LATENT_CHANNELS, scaling_factor=0.3611, shift_factor=0.1159
-            ),
+            vae=smooth_vae(generator, latent_channels=_LATENT_CHANNELS, scaling_factor=0.3611, shift_factor=0.1159),
             text_encoder=tiny_clip_encoder(clip_tokenizer),
             tokenizer=clip_tokenizer,
             text_encoder_2=tiny_t5_encoder(t5_tokenizer),
@@ -158,7 +160,15 @@ def random_flux_pipeline(
             transformer=_flux(double_depth, single_depth, hidden, heads, generator),
         )
     pipe.default_sample_size = sample_size
-    return pipe.to(dtype=dtype)
+    _cast(pipe, dtype)
+    return pipe
+
+
+def _cast(pipe: DiffusionPipeline, dtype: torch.dtype) -> None:
+    for component in pipe.components.values():
+        if isinstance(component, nn.Module):
+            # Not the component's own `to`: diffusers' warns of modules to be kept in float32 where there are none.
+            nn.Module.to(component, dtype)
 
 
 def _pixart(
@@ -216,7 +226,9 @@ def _flux(
     double_depth: int, single_depth: int, hidden: int, heads: int, generator: torch.Generator
 ) -> FluxTransformer2DModel:
     head_dim = hidden // heads
-    spatial = 2 * (head_dim * 7 // 32)  # FLUX's proportions: of 128 channels, 16 for the first axis and 56 for each side
+    spatial = 2 * (
+        head_dim * 7 // 32
+    )  # FLUX's proportions: of 128 channels, 16 for the first axis and 56 for each side
     packed = _LATENT_CHANNELS * _PATCH**2
     model = FluxTransformer2DModel(
         in_channels=packed,

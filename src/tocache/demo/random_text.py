@@ -17,10 +17,11 @@ TEXT_DIM = 32
 
 _CLIP_LENGTH = 77
 _T5_LENGTH = 512
-_LETTER_PAIRS = (
+_FREQUENT = (
     "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de hi ri ro ic "
     "ne ea ra ce li ch ll be ma si om ur"
-).split()
+)
+_LETTER_PAIRS = _FREQUENT.split()
 
 
 def tiny_t5_tokenizer() -> T5Tokenizer:

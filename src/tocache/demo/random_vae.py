@@ -75,4 +75,5 @@ def _fill_palette(conv: nn.Conv2d, generator: torch.Generator) -> None:
     target = common / common.norm() * _BRIGHTNESS + own / own.norm(dim=1, keepdim=True) * _COLOUR
     # The features are silu(group norm): mean 0.21, standard deviation 0.56.
     conv.weight.mul_(target / mix / 0.56)
-    conv.bias.copy_(-0.21 * conv.weight.sum(dim=(1, 2, 3)))
+    if conv.bias is not None:
+        conv.bias.copy_(-0.21 * conv.weight.sum(dim=(1, 2, 3)))

@@ -1,17 +1,20 @@
-"""Known models by name, and any transformer's modules without its weights: enough to plan, nothing to download."""
+"""Models by name: known architectures without weights, which is enough to plan, and whole pipelines to draw with."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tocache.errors import OptionError, UnknownNameError, UnsupportedModelError
+from tocache.errors import OptionError, UnknownNameError, UnsupportedModelError, nearest
 from tocache.models.registry import FAMILIES
 
+ORIGINALS = (".pt", ".pth", ".ckpt", ".safetensors")  # how checkpoints in their authors' layout are called
 CONFIG = "transformer/config.json"  # where a pipeline in diffusers' format describes its transformer
 
 
@@ -110,6 +113,62 @@ def meta_transformer(model: str | Path) -> Any:
     if str(model) in ARCHITECTURES:
         return build_meta(str(model))
     return build_from_config(_read(config_file(model)))
+
+
+def pretrained_pipeline(model: str | Path, dtype: Any) -> Any:
+    """The pipeline of a folder in diffusers' format or of a hub id, which is downloaded; `dtype` is torch's.
+
+    Raises OptionError where it cannot be loaded, and UnknownNameError for what is neither.
+    """
+    name = str(model)
+    if name in ARCHITECTURES:
+        raise OptionError(
+            f"model {name!r} is an architecture without weights; the hub has them as {ARCHITECTURES[name].hub!r}"
+        )
+    if name.endswith(ORIGINALS):
+        raise OptionError(
+            f"{name}: an original checkpoint holds the transformer alone, and a pipeline also needs a VAE, a scheduler "
+            "and for prompts a text encoder; load such a pipeline in Python and set pipe.transformer = "
+            "tocache.models.originals.load_original(path)"
+        )
+    if not Path(model).is_dir() and not is_hub_id(model):
+        raise UnknownNameError(f"unknown model {name!r}; it is no folder here and has not the form of a hub id")
+    from diffusers import DiffusionPipeline
+
+    try:
+        return DiffusionPipeline.from_pretrained(model, torch_dtype=dtype)
+    except (OSError, ValueError, ImportError) as error:
+        raise OptionError(f"{name}: cannot be loaded: {one_line(error)}") from error
+
+
+def call_arguments(pipe: Any, prompt: str | int, *, steps: int | None, guidance: float | None) -> dict[str, Any]:
+    """What a pipeline is called with, besides the seed; None leaves a number to the pipeline.
+
+    Raises UnknownNameError for a class that does not exist, UnsupportedModelError for pipelines of other kinds.
+    """
+    known = inspect.signature(type(pipe).__call__).parameters
+    given = {"num_inference_steps": steps, "guidance_scale": guidance}
+    arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if "class_labels" in known:
+        return arguments | {"class_labels": [class_number(pipe, prompt)]}
+    if "prompt" not in known:
+        raise UnsupportedModelError(f"{type(pipe).__name__} takes neither a prompt nor a class")
+    if "clean_caption" in known and not (find_spec("bs4") and find_spec("ftfy")):
+        arguments["clean_caption"] = False  # what the pipeline does itself then, with a warning for each call
+    return arguments | {"prompt": str(prompt)}
+
+
+def class_number(pipe: Any, name: str | int) -> int:
+    """The number of a class of a class-conditional pipeline, by name or number. Raises UnknownNameError."""
+    labels: dict[str, int] = getattr(pipe, "labels", None) or {}
+    classes = pipe.transformer.config.num_embeds_ada_norm
+    if str(name) in labels:
+        return int(pipe.get_label_ids([str(name)])[0])
+    if str(name).isdecimal() and int(name) < classes:
+        return int(name)
+    near = nearest(str(name), labels)
+    names = ", ".join(sorted(labels)) if len(labels) <= 12 else f"the {len(labels)} names of its classes"
+    raise UnknownNameError(f"unknown class {name!r}{near}; known: 0 … {classes - 1}{', ' if names else ''}{names}")
 
 
 def config_file(model: str | Path) -> Path:

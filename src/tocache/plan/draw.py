@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ Shares = NDArray[np.float64]
 LEVELS = "·░▒▓█"
 _BOUNDS = (0.0, 0.1, 0.25, 1.0)
 
-_FULL = "#c8102e"
-_REUSE = "#eef1f5"
+# Light, blues, dark red: told apart in grey as well, where reuse is lightest and full is darkest.
+_FULL = "#7a0019"
+_PARTIAL = ("#eef1f5", "#9cc3e6", "#2f77bd")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,9 @@ class Stretch:
     first: int
     last: int
     kinds: dict[str, int]  # full, partial, reuse → how many of its steps
-    fresh: dict[str, tuple[int, int]]  # kind of site → fewest and most tokens that one site computes in one pass
+    # kind of site → fewest and most tokens that one site computes in one pass; where the steps are not all of one
+    # kind, what is computed in full does not count
+    fresh: dict[str, tuple[int, int]]
     flops: float  # its share of the FLOPs of the run, 0 … 1
 
 
@@ -85,7 +89,7 @@ def stacks_of(plan: Plan) -> list[str]:
 def draw_text(plan: Plan, width: int, rows: int = 12) -> list[TextRow]:
     """The heat map in characters: steps across, blocks down, at most `width` cells wide and about `rows` lines high.
 
-    A plan with more steps than cells is averaged over neighbouring steps, one with few steps is stretched. The first
+    Where steps outnumber cells, neighbours are averaged (`steps_per_cell`); a plan of few steps is stretched. The first
     block of a stack keeps a line of its own, because published schedules treat it differently.
 
     Raises OptionError where there is no room.
@@ -103,32 +107,37 @@ def draw_text(plan: Plan, width: int, rows: int = 12) -> list[TextRow]:
     return lines
 
 
+def steps_per_cell(steps: int, width: int) -> int:
+    """How many steps one cell of `draw_text` stands for."""
+    return max(1, -(-steps // width))
+
+
 def ruler(steps: int, width: int) -> str:
     """The numbers of some steps, below the cells of `draw_text` at the same width."""
-    cells = steps * (width // steps) if steps <= width else width
+    each = steps_per_cell(steps, width)
+    cells = steps * (width // steps) if each == 1 else -(-steps // each)
     line = [" "] * cells
     free = 0
-    for step in range(0, steps, max(1, -(-steps // 10))):
-        at, text = step * cells // steps, str(step)
+    for step in range(0, steps, next(n for n in (1, 2, 5, 10, 20, 25, 50, 100, steps) if steps <= 12 * n)):
+        at, text = step * cells // steps if each == 1 else step // each, str(step)
         if at >= free and at + len(text) <= cells:
             line[at : at + len(text)] = text
             free = at + len(text) + 1
     return "".join(line).rstrip()
 
 
-def step_table(plan: Plan, most: int = 40) -> list[Stretch]:
-    """What each step computes, in at most `most` lines.
+def step_table(plan: Plan, most: int = 60) -> list[Stretch]:
+    """What each step computes; neighbours that compute exactly the same share a line.
 
-    Neighbouring steps that compute exactly the same share a line; where that is not enough, stretches of equal length.
+    Where that makes more than `most` lines, there are about half as many, of equal numbers of steps.
     """
     edges = [0, *(s for s in range(1, plan.steps) if (plan.amounts[s] != plan.amounts[s - 1]).any()), plan.steps]
     if len(edges) - 1 > most:
-        length = -(-plan.steps // most)
-        # a round length is easier to read
-        length = next((n for n in (2, 5, 10, 20, 25, 50, 100) if n >= length), length)
+        least = -(-2 * plan.steps // most)
+        length = next((n for n in (2, 5, 10, 20, 25, 50, 100) if n >= least), least)  # round: easier to read
         edges = [*range(0, plan.steps, length), plan.steps]
     flops = flops_by_site(plan.anatomies, plan.amounts).sum(axis=(1, 2)) / max(1, flops_planned(plan))
-    return [_stretch(plan, a, b, float(flops[a:b].sum())) for a, b in zip(edges, edges[1:], strict=False)]
+    return [_stretch(plan, a, b, float(flops[a:b].sum())) for a, b in pairwise(edges)]
 
 
 def draw_png(plan: Plan, path: str | Path) -> None:
@@ -139,7 +148,7 @@ def draw_png(plan: Plan, path: str | Path) -> None:
     Raises OptionError where matplotlib is missing or `path` cannot be written.
     """
     pyplot = pyplot_or_error("a picture of a plan")
-    shown = panels(plan)
+    shown, one_stack = panels(plan), len(stacks_of(plan)) == 1
     partial = max((float(p.share[p.share < 1].max(initial=0)) for p in shown), default=0)
     top = next(t for t in (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0) if t >= partial)
     heights = [0.35 + panel.share.shape[1] * 0.045 for panel in shown]
@@ -155,7 +164,8 @@ def draw_png(plan: Plan, path: str | Path) -> None:
     )
     try:
         for axis, panel in zip(axes[:, 0], shown, strict=True):
-            image = _draw_panel(axis, panel, top)
+            title = panel.name if one_stack else f"{panel.name}, {_short(panel.stack)}"
+            image = _draw_panel(axis, panel, title, top)
         axes[-1, 0].set_xlabel("step")
         _legend(figure, axes, image, top)
         figure.suptitle(_title(plan), fontsize=10)
@@ -194,14 +204,13 @@ def _stretch(plan: Plan, first: int, end: int, flops: float) -> Stretch:
     fresh: dict[str, tuple[int, int]] = {}
     for p, anatomy in enumerate(plan.anatomies):
         for i, site in enumerate(plan.sites):
-            if site.kind == REGION:
-                continue
             amounts = plan.amounts[first:end, p, i]
-            counts = np.where(amounts == ALL, anatomy.tokens(site), np.maximum(amounts, 0))
-            low, high = int(counts.min()), int(counts.max())
-            name = _kind_name(plan, site)
-            before = fresh.get(name, (low, high))
-            fresh[name] = (min(before[0], low), max(before[1], high))
+            if len(kinds) > 1 and (amounts != ALL).any():
+                amounts = amounts[amounts != ALL]
+            if site.kind != REGION:
+                counts = np.where(amounts == ALL, anatomy.tokens(site), np.maximum(amounts, 0))
+                low, high = fresh.get(_kind_name(plan, site), (int(counts[0]), int(counts[0])))
+                fresh[_kind_name(plan, site)] = (min(low, int(counts.min())), max(high, int(counts.max())))
     return Stretch(first, end - 1, kinds, fresh, flops)
 
 
@@ -228,16 +237,16 @@ def _lines_of(depth: int, rows: int) -> list[list[int]]:
 
 def _fit(row: Shares, width: int) -> Shares:
     """(cells,) the steps of one line, repeated or averaged to at most `width` cells."""
-    if row.size <= width:
+    each = steps_per_cell(row.size, width)
+    if each == 1:
         return np.repeat(row, width // row.size)
-    edges = np.linspace(0, row.size, width + 1).round().astype(int)
-    return np.array([row[a:b].mean() for a, b in zip(edges, edges[1:], strict=False)])
+    return np.array([row[first : first + each].mean() for first in range(0, row.size, each)])
 
 
-def _draw_panel(axis: Any, panel: Panel, top: float) -> Any:
+def _draw_panel(axis: Any, panel: Panel, title: str, top: float) -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
-    blues = LinearSegmentedColormap.from_list("fresh", [_REUSE, "#9cc3e6", "#2f77bd", "#0b2f5c"])
+    blues = LinearSegmentedColormap.from_list("fresh", _PARTIAL)
     blues.set_over(_FULL)
     steps, blocks = panel.share.shape
     # what is full lies above the scale; a share of `top` itself does not
@@ -251,7 +260,7 @@ def _draw_panel(axis: Any, panel: Panel, top: float) -> Any:
         vmax=top,
         extent=(-0.5, steps - 0.5, blocks - 0.5, -0.5),
     )
-    axis.set_title(f"{panel.name}, {_short(panel.stack)}", fontsize=9, loc="left", pad=3)
+    axis.set_title(title, fontsize=9, loc="left", pad=3)
     axis.set_ylabel("block", fontsize=8)
     axis.tick_params(labelsize=8)
     axis.yaxis.get_major_locator().set_params(integer=True)

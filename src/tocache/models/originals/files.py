@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -40,10 +39,13 @@ def _read(path: Path) -> Any:
         # DiT's training script saves its arguments beside the weights: a Namespace holds values and runs nothing
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} holds pickled objects other than tensors; they were not loaded") from error
-    except (RuntimeError, EOFError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path} is not a readable checkpoint: {error}") from error
+        raise CheckpointError(f"{path} is not tensors alone; pickled objects and code are never loaded") from error
+    except Exception as error:  # damaged bytes lead the readers to any error at all: KeyError, EOFError, …
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path} is not a readable checkpoint ({type(error).__name__}: {reason})") from error
 
 
 def _unwrapped(content: Any, weights: str | None, path: Path) -> Any:

@@ -1,0 +1,148 @@
+"""The commands: what they are called with, and the functions that do the work."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tocache.cli.errors import Commands, shown_warnings
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Token-wise feature caching: diffusion transformers made faster without training.",
+)
+
+Method = Annotated[
+    str | None, typer.Option(help="toca, fora or none; the default is what was published for the model.")
+]
+Interval = Annotated[int | None, typer.Option(help="Steps from one full step to the next, N in the paper.")]
+FreshRatio = Annotated[float | None, typer.Option(help="Share of tokens computed in between, 1 − R in the paper.")]
+Preset = Annotated[str | None, typer.Option(help="A published operating point; `tocache models` lists them.")]
+PlanFile = Annotated[Path | None, typer.Option("--plan", help="A plan that `tocache plan --json` saved.")]
+Resample = Annotated[bool, typer.Option("--resample", help="Let --plan be stretched to another number of steps.")]
+Steps = Annotated[int | None, typer.Option(help="Sampling steps; the default is the preset's, plan's or model's own.")]
+Guidance = Annotated[float | None, typer.Option(help="Guidance scale; the default is the model's own.")]
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from tocache import __version__
+
+        typer.echo(f"tocache {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+    # the libraries below speak of matters that no option here can change; who wants to hear them sets these
+    for library in ("TRANSFORMERS", "DIFFUSERS"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to draw; for class-conditional models a class, name or number.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.", show_default=False)],
+    model: Annotated[
+        str | None, typer.Option(help="A demo, a folder in diffusers' format, or a hub id.", show_default="a tiny demo")
+    ] = None,
+    method: Method = None,
+    interval: Interval = None,
+    fresh_ratio: FreshRatio = None,
+    preset: Preset = None,
+    plan: PlanFile = None,
+    resample: Resample = False,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; the default is the first here.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="bf16, fp16 or fp32; the default is bf16 on cuda.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Draw without the cache as well, and write both side by side.")
+    ] = False,
+) -> None:
+    """Draw a picture with the cache, and report what it saved."""
+    from tocache.cli.progress import step_bar
+    from tocache.cli.show import show_generated
+    from tocache.generate import generate as draw
+    from tocache.planning import method_from
+
+    chosen = method_from(
+        method, interval=interval, fresh_ratio=fresh_ratio, preset=preset, plan=plan, resample=resample
+    )
+    options: dict[str, Any] = {"steps": steps, "guidance": guidance, "seed": seed, "device": device, "dtype": dtype}
+    with shown_warnings(), step_bar() as on_step:
+        result = draw(prompt, output=output, model=model, method=chosen, compare=compare, on_step=on_step, **options)
+    show_generated(result)
+
+
+@app.command()
+def plan(
+    model: Annotated[
+        str | None, typer.Option(help="A known name (`tocache models`), a demo, a folder, or a hub id.")
+    ] = None,
+    method: Method = None,
+    interval: Interval = None,
+    fresh_ratio: FreshRatio = None,
+    preset: Preset = None,
+    plan: PlanFile = None,
+    resample: Resample = False,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    batch: Annotated[int, typer.Option(help="Pictures at once.")] = 1,
+    dtype: Annotated[str, typer.Option(help="Of the cached features: bf16, fp16 or fp32.")] = "bf16",
+    json: Annotated[Path | None, typer.Option(help="Save the plan; `generate --plan` runs it.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw the plan.")] = None,
+) -> None:
+    """Show what a method would compute, step by step, and what that costs. Needs no weights."""
+    from tocache.cli.show import show_plan
+    from tocache.errors import OptionError
+    from tocache.plan import load_plan
+    from tocache.plan.draw import draw_png
+    from tocache.planning import method_from, plan_model, replan, write_plan
+
+    chosen = method_from(
+        method, interval=interval, fresh_ratio=fresh_ratio, preset=preset, plan=plan, resample=resample
+    )
+    if model is None:
+        if plan is None:
+            raise OptionError("give a model (`tocache models` lists the known names) or a plan file")
+        made = replan(load_plan(plan), steps=steps, resample=resample)
+    else:
+        made = plan_model(model, chosen, steps=steps, pictures=batch, guidance=guidance, dtype=dtype)
+    show_plan(made)
+    if json is not None:
+        write_plan(made, json)
+        typer.echo(f"plan saved: {json}")
+    if png is not None:
+        draw_png(made, png)
+        typer.echo(f"picture saved: {png}")
+
+
+@app.command()
+def models() -> None:
+    """List the supported model families, what each supports, and its presets."""
+    from tocache.cli.show import show_models
+    from tocache.planning import list_models
+
+    show_models(list_models())
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, devices, and what works here."""
+    from tocache.cli.show import show_diagnosis
+    from tocache.doctor import diagnose
+
+    show_diagnosis(diagnose())
+
+
+def main() -> None:
+    """The console's entry point."""
+    app(prog_name="tocache")

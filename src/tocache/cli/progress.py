@@ -1,0 +1,70 @@
+"""A progress bar whose cells tell full from partial steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import Progress as Bars
+from rich.progress import ProgressColumn, Task, TaskID, TimeElapsedColumn
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from tocache.generate import Progress
+
+KINDS = {"full": ("█", "red"), "partial": ("▒", "blue"), "reuse": ("·", "bright_black")}
+CELLS = 40
+
+
+class StepsColumn(ProgressColumn):
+    """One cell per step, or per few steps where they are many: the fullest of them."""
+
+    def render(self, task: Task) -> Text:
+        kinds: list[str] = task.fields["kinds"]
+        total = int(task.total or 1)
+        each = -(-total // CELLS)
+        text = Text()
+        for first in range(0, total, each):
+            done = kinds[first : first + each]
+            if not done:
+                text.append(" ")
+                continue
+            character, style = KINDS[next(kind for kind in KINDS if kind in done)]
+            text.append(character, style)
+        return Text("▕") + text + Text("▏")
+
+
+class CountsColumn(ProgressColumn):
+    """12/20: 4 full, 8 partial."""
+
+    def render(self, task: Task) -> Text:
+        kinds: list[str] = task.fields["kinds"]
+        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS if kind in kinds)
+        return Text(f"{len(kinds)}/{int(task.total or 0)}: {counts}")
+
+
+class PhaseColumn(ProgressColumn):
+    """What is being drawn."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.description:13}")
+
+
+@contextmanager
+def step_bar() -> Iterator[Callable[[Progress], None]]:
+    """Yields what `generate(on_step=…)` calls; draws one bar per phase on the error stream."""
+    tasks: dict[str, TaskID] = {}
+    columns = (PhaseColumn(), StepsColumn(), CountsColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+
+        def on_step(progress: Progress) -> None:
+            if progress.phase not in tasks:
+                tasks[progress.phase] = bars.add_task(progress.phase, total=progress.steps, kinds=[])
+            task = tasks[progress.phase]
+            kinds = bars.tasks[bars.task_ids.index(task)].fields["kinds"]
+            kinds.append(progress.kind)
+            bars.update(task, completed=progress.step)
+
+        yield on_step

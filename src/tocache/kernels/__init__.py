@@ -1,0 +1,14 @@
+"""The operations that decide how much the choice of tokens costs, one per file: plain torch, faster ones may join."""
+
+from tocache.kernels.column_sums import attention_column_sums, backends, register_backend
+from tocache.kernels.cross_entropy import attention_entropy
+from tocache.kernels.rows import gather_rows, scatter_rows
+
+__all__ = [
+    "attention_column_sums",
+    "attention_entropy",
+    "backends",
+    "gather_rows",
+    "register_backend",
+    "scatter_rows",
+]

@@ -1,0 +1,277 @@
+"""Plans before any run: which method, which model, and what it would cost; no weights are needed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tocache.demo import DEMO_NAMES, load_demo
+from tocache.errors import OptionError, PlanMismatchError, UnknownNameError
+from tocache.methods import METHODS, Method, Planned
+from tocache.models.architectures import ARCHITECTURES, build_meta, meta_transformer
+from tocache.models.base import ModelFamily
+from tocache.models.registry import FAMILIES, family_of
+from tocache.plan import Anatomy, Plan, flops_planned, flops_scores, flops_uncached, lifetimes, load_plan, save_plan
+from tocache.presets import PRESETS, default_method, preset
+
+if TYPE_CHECKING:
+    import torch
+
+# Short names of the dtypes that features may have; torch's own names are understood as well.
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """What a plan means and costs. FLOPs are 2 × multiply-accumulate of the whole run, all passes and rows."""
+
+    model: str
+    method: str
+    rows: int  # batch of one pass, both guidance halves included
+    passes: int
+    steps: int
+    steps_by_kind: dict[str, int]  # full, partial, reuse
+    flops_uncached: int
+    flops_planned: int
+    flops_scores: int  # exact attention scores, on top
+    cache_bytes: int
+    notes: tuple[str, ...]
+
+    @property
+    def ratio(self) -> float:
+        """FLOPs uncached ÷ FLOPs planned."""
+        return self.flops_uncached / self.flops_planned
+
+
+@dataclass(frozen=True)
+class FamilySupport:
+    """What one model family supports."""
+
+    family: str
+    classes: tuple[str, ...]  # diffusers' transformer classes
+    architectures: tuple[str, ...]  # known to `plan_model` by name
+    partial: tuple[str, ...]  # kinds of site of which single tokens can be computed
+    whole: tuple[str, ...]  # kinds of site that are computed whole or not at all
+    scores: tuple[str, ...]  # base scores read off its attention maps
+    recipes: dict[str, str]  # name → where its constants come from
+    presets: dict[str, str]
+    methods: tuple[str, ...]
+    default_steps: int
+    default_guidance: float
+
+
+def method_from(
+    name: str | None = None,
+    *,
+    interval: int | None = None,
+    fresh_ratio: float | None = None,
+    preset: str | None = None,
+    plan: str | Path | None = None,
+    resample: bool = False,
+) -> Method | str | None:
+    """The method that these options name: by name (`toca` where only its options are given), preset or plan file.
+
+    Returns a Method, the name of a preset (which is made a method when the model's family is known), or None where
+    nothing is given: the default of the model at hand.
+
+    Raises OptionError for options that exclude each other, that the method does not have or that are out of range;
+    UnknownNameError, which lists what exists; PlanFileError where `plan` holds none.
+    """
+    options = {"interval": interval, "fresh_ratio": fresh_ratio}
+    given = {option: value for option, value in options.items() if value is not None}
+    ways = [way for way, value in (("method", name), ("preset", preset), ("plan", plan)) if value is not None]
+    if len(ways) > 1:
+        raise OptionError(f"{ways[0]} and {ways[1]} cannot be combined: give one of method, preset, plan")
+    if ways and ways[0] != "method" and given:
+        raise OptionError(f"{next(iter(given))} cannot be combined with {ways[0]}, which decides it already")
+    if resample and plan is None:
+        raise OptionError("resample stretches a plan to another number of steps: give a plan, too")
+    if preset is not None:
+        return check_preset(preset)
+    if plan is not None:
+        return Planned(load_plan(plan), resample=resample)
+    if name is None and not given:
+        return None
+    return _method_named(name or "toca", given)
+
+
+def check_preset(name: str) -> str:
+    """`name`, if it is one of a preset. Raises UnknownNameError."""
+    if name not in PRESETS:
+        raise UnknownNameError.of("preset", name, PRESETS)
+    return name
+
+
+def usual_steps(method: Method | Plan | str | Path | None) -> int | None:
+    """The number of steps that belongs to a preset or a plan; None for everything else."""
+    if isinstance(method, str) and method in PRESETS:
+        return PRESETS[method].steps
+    if isinstance(method, Planned):
+        return method.given.steps
+    return method.steps if isinstance(method, Plan) else None
+
+
+def plan_model(
+    model: str | Path,
+    method: Method | str | None = None,
+    *,
+    steps: int | None = None,
+    pictures: int = 1,
+    guidance: float | None = None,
+    dtype: str = "bf16",
+) -> Plan:
+    """The plan for a model at its usual size, from its configuration alone.
+
+    model     a known architecture (`ARCHITECTURES`), a demo, a folder in diffusers' format or a hub id
+    method    a method, or the name of a preset; None is the default of the model's family
+    steps     None: the preset's or plan's own, else the model's usual number
+    pictures  pictures in one batch; guidance above 1 doubles the rows, where the model's guidance works that way
+    guidance  None: the model's usual scale
+    dtype     of the features: bf16, fp16 or fp32
+
+    Raises UnknownNameError, OptionError, UnsupportedModelError, PlanMismatchError.
+    """
+    itemsize = 4 if dtype_name(dtype) == "float32" else 2
+    check_count("pictures", pictures)
+    family, transformer = _resolve(model)
+    scale = family.default_guidance if guidance is None else check_guidance(guidance)
+    count = steps or usual_steps(method) or family.default_steps
+    check_count("steps", count if steps is None else steps)
+    shape = family.default_pass(transformer, pictures=pictures, guided=scale > 1, itemsize=itemsize)
+    chosen = method_for(method, family.name)
+    return chosen.plan([family.anatomy(transformer, shape)], count)
+
+
+def method_for(method: Method | str | None, family: str) -> Method:
+    """`method` itself, the method of the preset of that name, or the default of `family`. Raises as `preset` does."""
+    if isinstance(method, Method):
+        return method
+    return default_method(family) if method is None else preset(method, family)
+
+
+def replan(plan: Plan, *, steps: int | None = None, resample: bool = False) -> Plan:
+    """A loaded plan as it is, or stretched to another number of steps where `resample` allows it.
+
+    Raises PlanMismatchError where it does not, OptionError for an impossible number.
+    """
+    if steps is None or steps == plan.steps:
+        return plan
+    check_count("steps", steps)
+    if not resample:
+        raise PlanMismatchError(f"the plan was made for {plan.steps} steps, not {steps}; resample stretches it")
+    return plan.resampled(steps)
+
+
+def write_plan(plan: Plan, path: str | Path) -> None:
+    """Saves a plan as JSON. Raises OptionError where `path` cannot be written."""
+    try:
+        save_plan(plan, path)
+    except OSError as error:
+        raise OptionError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def summarize(plan: Plan) -> PlanSummary:
+    """The figures of a plan."""
+    return PlanSummary(
+        model=plan.anatomies[0].model,
+        method=plan.method,
+        rows=plan.anatomies[0].shape.rows,
+        passes=plan.passes,
+        steps=plan.steps,
+        steps_by_kind=dict(Counter(plan.kind_of_step(step) for step in range(plan.steps))),
+        flops_uncached=flops_uncached(plan),
+        flops_planned=flops_planned(plan),
+        flops_scores=flops_scores(plan),
+        cache_bytes=lifetimes(plan).peak_bytes,
+        notes=plan.anatomies[0].notes,
+    )
+
+
+def list_models() -> list[FamilySupport]:
+    """The model families, and what each supports."""
+    return [_support(family) for family in FAMILIES.values()]
+
+
+def dtype_name(dtype: str) -> str:
+    """torch's name of a dtype: bf16 → bfloat16. Raises UnknownNameError."""
+    name = DTYPES.get(dtype, dtype)
+    if name not in DTYPES.values():
+        raise UnknownNameError.of("dtype", dtype, DTYPES)
+    return name
+
+
+def check_count(field: str, value: object) -> None:
+    """Raises OptionError where `value` is no integer of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise OptionError(f"{field}={value!r} is not allowed; allowed: an integer >= 1")
+
+
+def check_guidance(value: float) -> float:
+    """`value`, if it is a guidance scale. Raises OptionError."""
+    if not 0 <= value < float("inf"):
+        raise OptionError(f"guidance={value!r} is not allowed; allowed: a number >= 0")
+    return value
+
+
+def is_demo(model: str | Path) -> bool:
+    """Whether `model` names a demo pipeline. Raises UnknownNameError for a name like one that none has."""
+    if isinstance(model, str) and model.startswith("demo:"):
+        if model not in DEMO_NAMES:
+            raise UnknownNameError.of("demo", model, DEMO_NAMES)
+        return True
+    return False
+
+
+def check_seed(seed: int) -> int:
+    """`seed`, if torch's generators take it. Raises OptionError."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise OptionError(f"seed={seed!r} is not allowed; allowed: an integer from 0 to 2**63 - 1")
+    return seed
+
+
+def flops_text(flops: int) -> str:
+    """FLOPs with the prefix that fits: 10.23 TFLOPs, 25.92 GFLOPs."""
+    return f"{flops / 1e12:.4g} TFLOPs" if flops >= 1e12 else f"{flops / 1e9:.4g} GFLOPs"
+
+
+def _method_named(name: str, given: dict[str, Any]) -> Method:
+    if name not in METHODS:
+        raise UnknownNameError.of("method", name, METHODS)
+    known = METHODS[name].__dataclass_fields__  # type: ignore[attr-defined]
+    for option in given:
+        if option not in known:
+            raise OptionError(f"method {name!r} has no option {option!r}; its options: {', '.join(known) or 'none'}")
+    return METHODS[name](**given)
+
+
+def _resolve(model: str | Path) -> tuple[ModelFamily, torch.nn.Module]:
+    transformer = load_demo(str(model)).transformer if is_demo(model) else meta_transformer(model)
+    return family_of(transformer), transformer
+
+
+def _support(family: ModelFamily) -> FamilySupport:
+    names = tuple(name for name, known in ARCHITECTURES.items() if known.family == family.name)
+    sites = _anatomy_of(family, names[0]).sites if names else ()
+    scores = ("influence",) * any(s.self_map for s in sites) + ("entropy",) * any(s.cross_map for s in sites)
+    partial = tuple(dict.fromkeys(s.kind for s in sites if s.rows))
+    return FamilySupport(
+        family=family.name,
+        classes=family.classes,
+        architectures=names,
+        partial=partial,
+        whole=tuple(dict.fromkeys(s.kind for s in sites if not s.rows)),
+        scores=scores,
+        recipes={recipe.name: recipe.source for recipe in family.recipes},
+        presets={name: known.source for name, known in PRESETS.items() if known.family == family.name},
+        methods=tuple(METHODS),
+        default_steps=family.default_steps,
+        default_guidance=family.default_guidance,
+    )
+
+
+def _anatomy_of(family: ModelFamily, architecture: str) -> Anatomy:
+    transformer = build_meta(architecture)
+    shape = family.default_pass(transformer, pictures=1, guided=True, itemsize=2)
+    return family.anatomy(transformer, shape)

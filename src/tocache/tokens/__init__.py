@@ -1,0 +1,29 @@
+"""Which tokens are computed again: base scores, their additions and the choice, as pure functions of tensors."""
+
+from tocache.tokens.scores import (
+    add_staleness,
+    merge_halves,
+    score_entropy,
+    score_influence,
+    score_key_norm,
+    score_norm,
+    score_random,
+    score_similarity,
+    score_value_norm,
+)
+from tocache.tokens.select import select_top
+from tocache.tokens.spread import spread_bonus
+
+__all__ = [
+    "add_staleness",
+    "merge_halves",
+    "score_entropy",
+    "score_influence",
+    "score_key_norm",
+    "score_norm",
+    "score_random",
+    "score_similarity",
+    "score_value_norm",
+    "select_top",
+    "spread_bonus",
+]

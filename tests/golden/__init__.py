@@ -1,0 +1,1 @@
+"""Comparison with recorded runs of the published code; see run.py."""
