@@ -199,17 +199,26 @@ def draw_comparison(result: Generated, path: str | Path) -> None:
     pyplot = pyplot_or_error("compare")
     assert result.uncached is not None
     panels = 2 if result.freshness is None else 3
-    figure, axes = pyplot.subplots(1, panels, figsize=(4 * panels, 5.1), facecolor="white", layout="constrained")
-    titles = (f"without cache: {result.uncached_seconds:.3g} s", f"with cache: {result.seconds:.3g} s")
+    side, gap, below, above = 4.0, 0.12, 0.75, 0.35  # inches
+    tall = side * result.image.height / result.image.width
+    wide, high = panels * (side + gap) + gap + (0.7 if panels == 3 else 0), below + tall + above
+    figure = pyplot.figure(figsize=(wide, high), facecolor="white")
+    axes = [
+        figure.add_axes(((gap + k * (side + gap)) / wide, below / high, side / wide, tall / high))
+        for k in range(panels)
+    ]
+    titles = (f"without cache, {result.uncached_seconds:.3g} s", f"with cache, {result.seconds:.3g} s")
     for axis, picture, title in zip(axes, (result.uncached, result.image), titles, strict=False):
-        axis.imshow(picture, interpolation="antialiased")
+        axis.imshow(picture, interpolation="antialiased", aspect="auto")
         axis.set_title(title, fontsize=11)
-        axis.set_axis_off()
     if result.freshness is not None:
-        _draw_freshness(figure, axes[2], result.freshness)
-    figure.supxlabel(caption(result), fontsize=10)
+        scale = figure.add_axes((1 - 0.7 / wide, below / high, 0.14 / wide, tall / high))
+        _draw_freshness(figure, axes[2], scale, result.freshness)
+    for axis in axes:
+        axis.set_axis_off()
+    figure.text(0.5, below / high / 2, caption(result), ha="center", va="center", fontsize=10.5, linespacing=1.5)
     try:
-        figure.savefig(path, dpi=max(120, result.image.width / 3.7))
+        figure.savefig(path, dpi=max(120, result.image.width / side))
     finally:
         pyplot.close(figure)
 
@@ -287,14 +296,14 @@ def _tell(tell: Teller, record: Record, phase: str = "with cache") -> None:
         tell(Progress(phase, record.steps, record.plan.steps, kind_of(np.array(amounts))))
 
 
-def _draw_freshness(figure: Any, axis: Any, share: Freshness) -> None:
-    from matplotlib.ticker import PercentFormatter
+def _draw_freshness(figure: Any, axis: Any, scale: Any, share: Freshness) -> None:
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    image = axis.imshow(share, cmap="viridis", interpolation="nearest")
-    axis.set_title("steps in which each token was fresh", fontsize=11)
-    axis.set_axis_off()
-    bar = figure.colorbar(image, ax=axis, location="bottom", shrink=0.8, pad=0.02)
-    bar.ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    image = axis.imshow(share, cmap="viridis", interpolation="nearest", aspect="auto")
+    axis.set_title("share of steps in which a token was fresh", fontsize=11)
+    bar = figure.colorbar(image, cax=scale, ticks=MaxNLocator(6, steps=[1, 2, 5, 10]))
+    narrow = np.ptp(share) < 0.05
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1 if narrow else 0))
     bar.ax.tick_params(labelsize=9)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tocache.demo import DEMO_NAMES, load_demo
 from tocache.errors import OptionError, PlanMismatchError, UnknownNameError
@@ -13,11 +13,18 @@ from tocache.methods import METHODS, Method, Planned
 from tocache.models.architectures import ARCHITECTURES, build_meta, meta_transformer
 from tocache.models.base import ModelFamily
 from tocache.models.registry import FAMILIES, family_of
-from tocache.plan import Anatomy, Plan, flops_planned, flops_scores, flops_uncached, lifetimes, load_plan, save_plan
+from tocache.plan import (
+    Anatomy,
+    Pass,
+    Plan,
+    flops_planned,
+    flops_scores,
+    flops_uncached,
+    lifetimes,
+    load_plan,
+    save_plan,
+)
 from tocache.presets import PRESETS, default_method, preset
-
-if TYPE_CHECKING:
-    import torch
 
 # Short names of the dtypes that features may have; torch's own names are understood as well.
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
@@ -135,13 +142,10 @@ def plan_model(
     """
     itemsize = 4 if dtype_name(dtype) == "float32" else 2
     check_count("pictures", pictures)
-    family, transformer = _resolve(model)
-    scale = family.default_guidance if guidance is None else check_guidance(guidance)
-    count = steps or usual_steps(method) or family.default_steps
-    check_count("steps", count if steps is None else steps)
-    shape = family.default_pass(transformer, pictures=pictures, guided=scale > 1, itemsize=itemsize)
-    chosen = method_for(method, family.name)
-    return chosen.plan([family.anatomy(transformer, shape)], count)
+    family, anatomy = _resolve(model, pictures=pictures, guidance=guidance, itemsize=itemsize)
+    count = (usual_steps(method) or family.default_steps) if steps is None else steps
+    check_count("steps", count)
+    return method_for(method, family.name).plan([anatomy], count)
 
 
 def method_for(method: Method | str | None, family: str) -> Method:
@@ -239,16 +243,34 @@ def flops_text(flops: int) -> str:
 def _method_named(name: str, given: dict[str, Any]) -> Method:
     if name not in METHODS:
         raise UnknownNameError.of("method", name, METHODS)
-    known = METHODS[name].__dataclass_fields__  # type: ignore[attr-defined]
+    known = [field.name for field in fields(METHODS[name])]  # type: ignore[arg-type]
     for option in given:
         if option not in known:
             raise OptionError(f"method {name!r} has no option {option!r}; its options: {', '.join(known) or 'none'}")
     return METHODS[name](**given)
 
 
-def _resolve(model: str | Path) -> tuple[ModelFamily, torch.nn.Module]:
-    transformer = load_demo(str(model)).transformer if is_demo(model) else meta_transformer(model)
-    return family_of(transformer), transformer
+def _resolve(model: str | Path, *, pictures: int, guidance: float | None, itemsize: int) -> tuple[ModelFamily, Anatomy]:
+    """The model's family, and its anatomy at its usual size."""
+    pipe = load_demo(str(model)) if is_demo(model) else None
+    try:
+        transformer = meta_transformer(model) if pipe is None else pipe.transformer
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{error}; demos: {', '.join(DEMO_NAMES)}") from error
+    family = family_of(transformer)
+    scale = family.default_guidance if guidance is None else check_guidance(guidance)
+    shape = family.default_pass(transformer, pictures=pictures, guided=scale > 1, itemsize=itemsize)
+    # FLUX keeps its usual size in the pipeline
+    if side := getattr(pipe, "default_sample_size", None):
+        shape = _with_side(shape, side // 2)
+    return family, family.anatomy(transformer, shape)
+
+
+def _with_side(shape: Pass, side: int) -> Pass:
+    tokens = dict(shape.tokens, image=side * side)
+    if "joint" in tokens:
+        tokens["joint"] = tokens["image"] + tokens["text"]
+    return replace(shape, tokens=tokens, grid=(side, side))
 
 
 def _support(family: ModelFamily) -> FamilySupport:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Report:
     cache_bytes_peak: int | None = None
     overruled: int = 0
     notes: tuple[str, ...] = ()
+    plan: Plan | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, engine: Engine, method: Method) -> Report:
@@ -69,6 +70,7 @@ class Report:
             cache_bytes_peak=record.peak_bytes,
             overruled=record.overruled,
             notes=plan.anatomies[0].notes,
+            plan=plan,
         )
 
     @property
@@ -79,8 +81,10 @@ class Report:
         return self.flops_uncached / self.flops_computed
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON values, with `flops_speedup` among them."""
-        return asdict(self) | {"notes": list(self.notes), "flops_speedup": self.speedup}
+        """The figures as JSON values, with `flops_speedup` among them and without the plan."""
+        figures = asdict(replace(self, plan=None))
+        del figures["plan"]
+        return figures | {"notes": list(self.notes), "flops_speedup": self.speedup}
 
     def __str__(self) -> str:
         lines = [f"tocache: {self.method} on {self.model}"]

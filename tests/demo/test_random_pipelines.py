@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +107,10 @@ def test_weights_prompt_and_noise_each_change_the_picture(family: Family) -> Non
     assert all((first - other).abs().mean() > 0.01 for other in others)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_saving_and_loading_keeps_the_picture(family: Family, dtype: torch.dtype, tmp_path: Path) -> None:
-    pipe = family.make(dtype=dtype)
+def test_saving_and_loading_keeps_the_picture(family: Family, tmp_path: Path) -> None:
+    pipe = family.make()
     pipe.save_pretrained(tmp_path)
-    loaded = family.pipeline.from_pretrained(tmp_path, torch_dtype=dtype)
+    loaded = family.pipeline.from_pretrained(tmp_path)
     loaded.set_progress_bar_config(disable=True)
     assert torch.equal(family.draw(pipe), family.draw(loaded))
 
@@ -156,7 +156,7 @@ def test_latents_stay_bounded(family: Family, depth: int, seed: int) -> None:
     depths = {key: depth for key in family.sizes if key.endswith("depth")}
     pipe = family.make(seed, **depths)
     calls = watch_calls(pipe.transformer)
-    assert family.draw(pipe, steps=12).isfinite().all()
+    assert family.draw(pipe, steps=8).isfinite().all()
     latents = [args[0] if args else kwargs["hidden_states"] for args, kwargs in calls]
     assert all(0.3 < x.std() < 6 for x in latents)
 
@@ -185,7 +185,7 @@ def test_every_feature_changes_but_slowly_from_step_to_step(family: Family) -> N
             module.register_forward_hook(keep)
     family.draw(pipe, steps=20)
     for name, steps in features.items():
-        changes = [float((new - old).norm() / old.norm()) for old, new in zip(steps, steps[1:], strict=False)]
+        changes = [float((new - old).norm() / old.norm()) for old, new in pairwise(steps)]
         assert 0.005 < np.median(changes) < 0.6, name
         assert steps[0].std() > 0.05, name
 

@@ -6,12 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
+
+from tocache.models.originals import load_original
 
 from . import compare as comparison
 from .cases import Golden, GoldenError, load_golden
 from .compare import ForwardResult, compare, main, method
-from .loops import relative_error, sample
-from .weights import build
+from .loops import forwards, relative_error, sample
+from .weights import build, state_dict
 
 DATA = Path(__file__).with_name("data")
 FILES = sorted(DATA.glob("*.npz"))
@@ -36,6 +40,20 @@ def test_sampler_alone_equals_the_original(path: Path) -> None:
     golden = load_golden(path)
     final = sample(golden, build(golden, golden.required().get("size")))
     assert relative_error(final, golden.tensor("final_uncached")) < comparison.TOLERANCE
+
+
+@pytest.mark.parametrize("family", ["dit", "pixart"])
+def test_saved_checkpoint_repeats_the_recorded_forwards(tmp_path: Path, family: str) -> None:
+    golden = load_golden(DATA / f"{family}_forward.npz")
+
+    def load(size: int | None) -> nn.Module:
+        table = golden.tensor(f"pos_embed_S{size}")
+        path = tmp_path / f"{size}.pt"
+        torch.save({"state_dict": {**state_dict(golden.spec), "pos_embed": table}}, path)
+        return load_original(path, num_heads=golden.config["num_heads"])
+
+    for name, ours, recorded in forwards(golden, load):
+        assert relative_error(ours, recorded) < comparison.TOLERANCE, name
 
 
 def changed(golden: Golden, **meta: object) -> Golden:

@@ -95,8 +95,8 @@ def plan(
     resample: Resample = False,
     steps: Steps = None,
     guidance: Guidance = None,
-    batch: Annotated[int, typer.Option(help="Pictures at once.")] = 1,
-    dtype: Annotated[str, typer.Option(help="Of the cached features: bf16, fp16 or fp32.")] = "bf16",
+    batch: Annotated[int | None, typer.Option(help="Pictures at once; 1 by default.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the cached features: bf16 (the default), fp16, fp32.")] = None,
     json: Annotated[Path | None, typer.Option(help="Save the plan; `generate --plan` runs it.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw the plan.")] = None,
 ) -> None:
@@ -110,19 +110,24 @@ def plan(
     chosen = method_from(
         method, interval=interval, fresh_ratio=fresh_ratio, preset=preset, plan=plan, resample=resample
     )
-    if model is None:
-        if plan is None:
-            raise OptionError("give a model (`tocache models` lists the known names) or a plan file")
-        made = replan(load_plan(plan), steps=steps, resample=resample)
+    options: dict[str, Any] = {"pictures": batch, "guidance": guidance, "dtype": dtype}
+    given = {name: value for name, value in options.items() if value is not None}
+    if model is not None:
+        made = plan_model(model, chosen, steps=steps, **given)
+    elif plan is None:
+        raise OptionError("give a model (`tocache models` lists the known names) or a plan file")
+    elif given:
+        raise OptionError(f"{next(iter(given))} needs a model; the plan file alone says what it was made for")
     else:
-        made = plan_model(model, chosen, steps=steps, pictures=batch, guidance=guidance, dtype=dtype)
+        made = replan(load_plan(plan), steps=steps, resample=resample)
+    saved = {"plan": (write_plan, json), "picture": (draw_png, png)}
+    for save, path in saved.values():
+        if path is not None:
+            save(made, path)
     show_plan(made)
-    if json is not None:
-        write_plan(made, json)
-        typer.echo(f"plan saved: {json}")
-    if png is not None:
-        draw_png(made, png)
-        typer.echo(f"picture saved: {png}")
+    for what, (_, path) in saved.items():
+        if path is not None:
+            typer.echo(f"{what} saved: {path}")
 
 
 @app.command()

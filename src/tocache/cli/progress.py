@@ -57,14 +57,19 @@ def step_bar() -> Iterator[Callable[[Progress], None]]:
     """Yields what `generate(on_step=…)` calls; draws one bar per phase on the error stream."""
     tasks: dict[str, TaskID] = {}
     columns = (PhaseColumn(), StepsColumn(), CountsColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    bars = Bars(*columns, console=Console(stderr=True))
 
-        def on_step(progress: Progress) -> None:
-            if progress.phase not in tasks:
-                tasks[progress.phase] = bars.add_task(progress.phase, total=progress.steps, kinds=[])
-            task = tasks[progress.phase]
-            kinds = bars.tasks[bars.task_ids.index(task)].fields["kinds"]
-            kinds.append(progress.kind)
-            bars.update(task, completed=progress.step)
+    def on_step(progress: Progress) -> None:
+        if progress.phase not in tasks:
+            bars.start()  # not before there is anything to show: it would leave an empty line above an error
+            tasks[progress.phase] = bars.add_task(progress.phase, total=progress.steps, kinds=[])
+        task = tasks[progress.phase]
+        kinds = bars.tasks[bars.task_ids.index(task)].fields["kinds"]
+        kinds.append(progress.kind)
+        bars.update(task, completed=progress.step)
 
+    try:
         yield on_step
+    finally:
+        if tasks:
+            bars.stop()

@@ -40,7 +40,9 @@ def show_generated(result: Generated) -> None:
     if result.uncached is None:
         console.print(f"  total    {result.seconds:.3g} s, from the prompt to the picture")
     else:
-        console.print(f"  compared {caption(result).splitlines()[-1]}")
+        # the first line repeats the report's
+        for part in caption(result).splitlines()[-1].split(" · "):
+            console.print(f"  compared {part}")
     console.print(f"picture saved: {result.output}")
 
 
@@ -128,11 +130,12 @@ def _print_steps(console: Console, plan: Plan) -> None:
     names = list(rows[0].fresh)
     # what is never computed for single tokens says no more than the kind of the step does
     shown = [name for name in names if any(_is_partial(row, name) for row in rows)] if len(names) > 3 else names
+    console.print(Text("fresh tokens at one site, fewest–most, and share of the FLOPs", "bold"))
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("step", justify="right", no_wrap=True)
     table.add_column("kind")
     for name in shown:
-        table.add_column(f"{name}, tokens", justify="right")
+        table.add_column(name, justify="right")
     table.add_column("FLOPs", justify="right")
     for row in rows:
         kind = next(iter(row.kinds)) if len(row.kinds) == 1 else _mixed(row)
@@ -140,7 +143,7 @@ def _print_steps(console: Console, plan: Plan) -> None:
         table.add_row(_span(row.first, row.last), kind, *tokens, f"{row.flops:.1%}")
     console.print(table)
     if any(len(row.kinds) > 1 for row in rows):
-        console.print("tokens: fewest–most at one site, where it does not compute all", style="bright_black")
+        console.print("lines of several kinds: sites that compute all their tokens are left out", style="bright_black")
     hidden = [name for name in names if name not in shown]
     if hidden:
         console.print(f"not listed, computed whole or not at all: {', '.join(hidden)}", style="bright_black")

@@ -120,6 +120,8 @@ def random_class_pipeline(
             scheduler=DDIMScheduler(beta_schedule="linear", clip_sample=False, prediction_type="v_prediction"),
             id2label=_LABELS,
         )
+    # What DiTPipeline itself does not do: without it the names would be lost in saving.
+    pipe.register_to_config(id2label=_LABELS)
     _cast(pipe, dtype)
     return pipe
 

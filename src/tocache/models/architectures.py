@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -132,11 +133,14 @@ def pretrained_pipeline(model: str | Path, dtype: Any) -> Any:
             "tocache.models.originals.load_original(path)"
         )
     if not Path(model).is_dir() and not is_hub_id(model):
-        raise UnknownNameError(f"unknown model {name!r}; it is no folder here and has not the form of a hub id")
+        raise UnknownNameError(f"unknown model {name!r} (no folder here, and not of the form of a hub id)")
     from diffusers import DiffusionPipeline
 
     try:
-        return DiffusionPipeline.from_pretrained(model, torch_dtype=dtype)
+        with warnings.catch_warnings():
+            # the new name of this argument is unknown to the oldest supported version
+            warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
+            return DiffusionPipeline.from_pretrained(model, torch_dtype=dtype)
     except (OSError, ValueError, ImportError) as error:
         raise OptionError(f"{name}: cannot be loaded: {one_line(error)}") from error
 
@@ -181,7 +185,10 @@ def config_file(model: str | Path) -> Path:
                 return file
         raise OptionError(f"{model}: no {CONFIG} in this folder, so it is no pipeline in diffusers' format")
     if not is_hub_id(model):
-        raise UnknownNameError(f"unknown model {str(model)!r}; {KINDS_OF_MODEL}; names: {', '.join(ARCHITECTURES)}")
+        hint = nearest(str(model), ARCHITECTURES)
+        raise UnknownNameError(
+            f"unknown model {str(model)!r}{hint} {KINDS_OF_MODEL}; known: {', '.join(ARCHITECTURES)}"
+        )
     return _download(str(model))
 
 
@@ -190,7 +197,7 @@ def is_hub_id(model: str | Path) -> bool:
     return isinstance(model, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model) is not None
 
 
-KINDS_OF_MODEL = "a model is a known name, a folder in diffusers' format, or a hub id such as facebook/DiT-XL-2-256"
+KINDS_OF_MODEL = "(neither a known name nor a folder, and not of the form of a hub id)"
 
 
 def one_line(error: BaseException) -> str:

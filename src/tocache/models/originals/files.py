@@ -42,7 +42,8 @@ def _read(path: Path) -> Any:
     except OSError:
         raise
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} is not tensors alone; pickled objects and code are never loaded") from error
+        message = f"{path} is damaged or holds more than tensors; pickled objects and code are never loaded"
+        raise CheckpointError(message) from error
     except Exception as error:  # damaged bytes lead the readers to any error at all: KeyError, EOFError, …
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path} is not a readable checkpoint ({type(error).__name__}: {reason})") from error

@@ -1,0 +1,223 @@
+"""How much of the saved FLOPs becomes saved seconds, on random weights of real size.
+
+    .venv/bin/python benchmarks/latency.py --model dit-xl-2-256 --pictures 4
+
+One transformer, twice: plain, and (sharing the same weights) with the cache on. Steps of the run are made by both,
+one right after the other and in alternating order, so that whatever else the machine does meets both alike; where
+`--pairs` is fewer than the steps, the plain model makes that many, spread over the full steps, and the uncached loop
+is their mean times the steps.
+A row goes to benchmarks/results/latency.jsonl: seconds by kind of step (p20, p50, p80), the denoising loop's
+realised and FLOPs speed-up, and what a full step costs more with the cache on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+
+import tocache
+from tocache.models.architectures import ARCHITECTURES
+from tocache.models.registry import family_of
+from tocache.plan import Plan, flops_planned, flops_uncached
+from tocache.planning import method_for, method_from
+
+RESULTS = Path(__file__).parent / "results" / "latency.jsonl"
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def build(name: str, dtype: torch.dtype, device: str) -> torch.nn.Module:
+    """A known architecture with small random weights, so that activations stay finite in half precision."""
+    architecture = ARCHITECTURES[name]
+    with torch.device("meta"):
+        model = getattr(diffusers, architecture.transformer)(**architecture.config)
+    model = model.to(dtype).to_empty(device=device).eval()
+    generator = torch.Generator(device).manual_seed(0)
+    for tensor in [*model.parameters(), *model.buffers()]:
+        tensor.data.normal_(0, 0.02, generator=generator) if tensor.is_floating_point() else tensor.data.zero_()
+    return model.requires_grad_(False)
+
+
+def twin_of(model: torch.nn.Module) -> torch.nn.Module:
+    """The same modules once more, over the same weights."""
+    shared = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
+
+
+def inputs_of(model: Any, pictures: int, guided: bool, dtype: torch.dtype, device: str) -> dict[str, Any]:
+    """The arguments of one forward at the model's usual size."""
+    family, config = family_of(model), model.config
+    shape = family.default_pass(model, pictures=pictures, guided=guided, itemsize=dtype.itemsize)
+    make = {"device": device, "dtype": dtype}
+    rows = shape.rows
+    if family.name == "flux":
+        height, width = shape.grid or (64, 64)
+        ids = torch.zeros(height, width, 3)
+        ids[..., 1], ids[..., 2] = torch.arange(height)[:, None], torch.arange(width)[None]
+        return {
+            "hidden_states": torch.randn(rows, shape.tokens["image"], config.in_channels, **make),
+            "encoder_hidden_states": torch.randn(rows, shape.tokens["text"], config.joint_attention_dim, **make),
+            "pooled_projections": torch.randn(rows, config.pooled_projection_dim, **make),
+            "timestep": torch.full((rows,), 0.5, **make),
+            "guidance": torch.full((rows,), 3.5, device=device),
+            "img_ids": ids.reshape(-1, 3).to(**make),
+            "txt_ids": torch.zeros(shape.tokens["text"], 3, **make),
+        }
+    size = config.sample_size
+    arguments: dict[str, Any] = {
+        "hidden_states": torch.randn(rows, config.in_channels, size, size, **make),
+        "timestep": torch.full((rows,), 500, device=device),
+    }
+    if family.name == "dit":
+        return arguments | {"class_labels": torch.arange(rows, device=device)}
+    conditions = {"resolution": None, "aspect_ratio": None}
+    if size == 128:
+        conditions = {"resolution": torch.full((rows, 2), 1024.0, **make), "aspect_ratio": torch.ones(rows, 1, **make)}
+    return arguments | {
+        "encoder_hidden_states": torch.randn(rows, shape.context, config.caption_channels, **make),
+        "encoder_attention_mask": torch.ones(rows, shape.context, **make),
+        "added_cond_kwargs": conditions,
+    }
+
+
+def timed(model: torch.nn.Module, arguments: dict[str, Any], device: str) -> float:
+    """Seconds of one forward."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    model(**arguments)
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def measure(
+    plain: Any, cached: Any, arguments: dict[str, Any], steps: int, paired: set[int], cfg: str | None, device: str
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Seconds by step of the plain model, for the steps `paired`, and of the cached one."""
+    seconds: tuple[dict[int, float], dict[int, float]] = {}, {}
+    models = [(plain, seconds[0]), (cached, seconds[1])]
+    with torch.no_grad(), tocache.run(cached, timesteps=steps, cfg=cfg) as run:
+        plain(**arguments)  # the first forward allocates
+        for step in range(steps):
+            here = models if step in paired else models[1:]
+            for model, noted in here if step % 4 < 2 else here[::-1]:
+                noted[step] = timed(model, arguments, device)
+            run.step()
+    return seconds
+
+
+def paired_steps(plan: Plan, pairs: int) -> set[int]:
+    """The steps that the plain model makes too: all, or `pairs` of them spread over the full ones."""
+    if pairs >= plan.steps:
+        return set(range(plan.steps))
+    full = [step for step in range(plan.steps) if plan.kind_of_step(step) == "full"]
+    return {full[i] for i in np.linspace(0, len(full) - 1, pairs).round().astype(int)}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """p20, p50 and p80 in milliseconds."""
+    return {f"p{q}": round(float(np.percentile(values, q)) * 1e3, 3) for q in (20, 50, 80)}
+
+
+def row_of(plan: Plan, plain: dict[int, float], cached: dict[int, float]) -> dict[str, Any]:
+    """The figures of one run."""
+    kinds = [plan.kind_of_step(step) for step in range(plan.steps)]
+    by_kind = {kind: [cached[s] for s in cached if kinds[s] == kind] for kind in sorted(set(kinds))}
+    saved = flops_uncached(plan) / flops_planned(plan)
+    uncached = float(np.mean(list(plain.values()))) * plan.steps
+    realised = uncached / sum(cached.values())
+    ratios = [cached[step] / seconds for step, seconds in plain.items() if kinds[step] == "full"]
+    return {
+        "steps": {kind: len(values) for kind, values in by_kind.items()},
+        "pairs": len(plain),
+        "ms_uncached": spread(list(plain.values())),
+        "ms_cached": {kind: spread(values) for kind, values in by_kind.items()},
+        "loop_seconds": {"uncached": round(uncached, 3), "cached": round(sum(cached.values()), 3)},
+        "flops_speedup": round(saved, 4),
+        "realised_speedup": round(realised, 4),
+        "realised_over_flops": round(realised / saved, 4),
+        "full_step_overhead": round(float(np.median(ratios)) - 1, 4),
+    }
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What the figures depend on."""
+    name = torch.cuda.get_device_name() if device != "cpu" else _cpu_name()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "hardware": f"{name}, {torch.get_num_threads()} threads" if device == "cpu" else name,
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "tocache": tocache.__version__,
+        "commit": commit.stdout.strip(),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": " ".join(["python", "benchmarks/latency.py", *sys.argv[1:]]),
+    }
+
+
+def _cpu_name() -> str:
+    model = "CPU"
+    if os.path.exists("/proc/cpuinfo"):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), model)
+    flags = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in Path("/proc/cpuinfo").read_text()]
+    return f"{model} {platform.machine()} {'+'.join(flags)}".strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="dit-xl-2-256", choices=sorted(ARCHITECTURES))
+    parser.add_argument("--method", default="toca")
+    parser.add_argument("--preset")
+    parser.add_argument("--interval", type=int)
+    parser.add_argument("--fresh-ratio", type=float)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--pictures", type=int, default=4)
+    parser.add_argument("--unguided", action="store_true", help="one row per picture instead of both guidance halves")
+    parser.add_argument("--dtype", default="bf16", choices=sorted(DTYPES))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--pairs", type=int, default=10**6, help="steps that the plain model makes too; default all")
+    parser.add_argument("--no-save", action="store_true")
+    options = parser.parse_args()
+
+    torch.manual_seed(0)
+    dtype = DTYPES[options.dtype]
+    plain = build(options.model, dtype, options.device)
+    cached = twin_of(plain)
+    family = family_of(plain)
+    name = None if options.preset else options.method
+    method = method_from(name, interval=options.interval, fresh_ratio=options.fresh_ratio, preset=options.preset)
+    steps = options.steps or family.default_steps
+    guided = not options.unguided and family.default_guidance > 1
+    arguments = inputs_of(plain, options.pictures, guided, dtype, options.device)
+    tocache.enable(cached, method)
+    shape = family.default_pass(plain, pictures=options.pictures, guided=guided, itemsize=dtype.itemsize)
+    plan = method_for(method, family.name).plan([family.anatomy(plain, shape)], steps)
+    pairs = paired_steps(plan, options.pairs)
+    seconds = measure(plain, cached, arguments, steps, pairs, shape.halves, options.device)
+    report = tocache.report(cached)
+    row = {"model": options.model, "method": report.method, "rows": report.rows, "dtype": options.dtype}
+    row |= row_of(plan, *seconds) | {"cache_mib": round((report.cache_bytes_peak or 0) / 2**20, 1)}
+    row |= machine(options.device)
+    print(json.dumps(row, indent=2))
+    if not options.no_save:
+        RESULTS.parent.mkdir(exist_ok=True)
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
