@@ -125,8 +125,7 @@ def generate(
         _warm_up(pipe, asked, arguments, tell)
         uncached = _draw_uncached(pipe, draw, tell)
     with enabled(pipe, asked), watch(pipe, partial(_tell, tell)):
-        # copying choices off an accelerator would cost time: there they are recorded in a run of their own
-        traced = compare and pipe.device.type == "cpu"
+        traced = compare and not _recording_costs(pipe.device)
         recorded, (image, seconds) = _traced(pipe, draw) if traced else (None, draw())
         figures = report(pipe)
     if uncached is None:
@@ -281,6 +280,11 @@ def _warm_up(pipe: Any, asked: Method | Plan | str | None, arguments: dict[str, 
         warnings.simplefilter("ignore", TocacheWarning)  # that so few steps save little
         with enabled(pipe, plan, resample=True), watch(pipe, partial(_tell, tell, phase="warm-up")):
             _draw(pipe, arguments | {"num_inference_steps": few}, seed=0)
+
+
+def _recording_costs(device: torch.device) -> bool:
+    """Whether noting the choices would slow what is measured, as copies off an accelerator do."""
+    return device.type != "cpu"
 
 
 def _traced(pipe: Any, draw: Drawer) -> tuple[Trace, tuple[Image, float]]:

@@ -91,7 +91,8 @@ def _print_summary(console: Console, plan: Plan) -> None:
     grid.add_row("model", summary.model)
     grid.add_row("method", summary.method)
     passes = "" if summary.passes == 1 else f" in each of {summary.passes} passes"
-    grid.add_row("batch", f"{summary.rows} rows of {tokens} tokens{passes}")
+    rows = "1 row" if summary.rows == 1 else f"{summary.rows} rows"
+    grid.add_row("batch", f"{rows} of {tokens} tokens{passes}")
     grid.add_row("steps", f"{summary.steps}: {kinds}")
     grid.add_row(
         "FLOPs",
@@ -133,7 +134,7 @@ def _print_steps(console: Console, plan: Plan) -> None:
     console.print(Text("fresh tokens at one site, fewest–most, and share of the FLOPs", "bold"))
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("step", justify="right", no_wrap=True)
-    table.add_column("kind")
+    table.add_column("kind", no_wrap=True)
     for name in shown:
         table.add_column(name, justify="right")
     table.add_column("FLOPs", justify="right")

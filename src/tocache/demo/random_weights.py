@@ -31,7 +31,7 @@ _TIME_STD = 0.25  # of time embeddings: PixArt's head adds them to 1 + scale as 
 _CLASS_STD = 0.12  # of class embeddings; guidance multiplies what they change
 _MODULATION_GAIN = 1.6  # brings silu(embedding) to modulations of about 0.2
 _MODULATION_STD = 0.2  # of the part of the modulation that does not depend on time
-_INPUT_SHARE = 0.7  # standard deviation of the embedded input, next to position embeddings of 0.7
+_INPUT_SHARE = 0.7  # sets the standard deviation of the embedded input; position embeddings have up to 0.7
 _PULL = 2.0  # k above, before the last norm divides it by the standard deviation of the features
 _TIME_SCALE = 250.0  # training steps over which the time embedding turns by one radian
 

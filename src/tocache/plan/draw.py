@@ -167,6 +167,7 @@ def draw_png(plan: Plan, path: str | Path) -> None:
             title = panel.name if one_stack else f"{panel.name}, {_short(panel.stack)}"
             image = _draw_panel(axis, panel, title, top)
         axes[-1, 0].set_xlabel("step")
+        axes[-1, 0].xaxis.get_major_locator().set_params(integer=True)
         _legend(figure, axes, image, top)
         figure.suptitle(_title(plan), fontsize=10)
         figure.savefig(path, dpi=160)
@@ -246,8 +247,7 @@ def _fit(row: Shares, width: int) -> Shares:
 def _draw_panel(axis: Any, panel: Panel, title: str, top: float) -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
-    blues = LinearSegmentedColormap.from_list("fresh", _PARTIAL)
-    blues.set_over(_FULL)
+    colours = LinearSegmentedColormap.from_list("fresh", _PARTIAL).with_extremes(over=_FULL)
     steps, blocks = panel.share.shape
     # what is full lies above the scale; a share of `top` itself does not
     shown = np.where(panel.share >= 1, 2.0, np.minimum(panel.share, top))
@@ -255,7 +255,7 @@ def _draw_panel(axis: Any, panel: Panel, title: str, top: float) -> Any:
         shown.T,
         aspect="auto",
         interpolation="nearest",
-        cmap=blues,
+        cmap=colours,
         vmin=0,
         vmax=top,
         extent=(-0.5, steps - 0.5, blocks - 0.5, -0.5),

@@ -1,0 +1,182 @@
+"""The documentation against the code: what it shows runs, what it quotes and names exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from diffusers import HunyuanDiT2DModel
+
+import tocache
+from tocache.cli.app import app
+from tocache.models import registry
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src" / "tocache"
+DOCS = ROOT / "docs"
+FENCE = re.compile(r"^( *)```(\w+)([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, language: str) -> list[tuple[str, int, str]]:
+    """(what is said after the language, line in the page, content) of every fenced block of `language`."""
+    text = page.read_text(encoding="utf-8")
+    found = FENCE.finditer(text)
+    return [(m[3].strip(), text.count("\n", 0, m.start()) + 2, m[4]) for m in found if m[2] == language]
+
+
+def execute(page: Path, line: int, code: str, names: dict[str, Any]) -> None:
+    """Runs a block as if it stood at its line of the page, so that a traceback points there."""
+    exec(compile("\n" * (line - 1) + code, str(page), "exec", dont_inherit=True), names)
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """The names that the recipe's block in CONTRIBUTING.md defines."""
+    page = ROOT / "CONTRIBUTING.md"
+    ((_, line, code),) = [block for block in blocks(page, "python") if block[0] == name]
+    names: dict[str, Any] = {"__name__": f"contributing_{name}"}
+    execute(page, line, code, names)
+    return names
+
+
+class TestQuickstart:
+    def test_snippets_run_in_the_order_of_the_page(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        page, names = DOCS / "quickstart.md", {"__name__": "quickstart"}
+        shown = [block for block in blocks(page, "python") if block[0] != "no-run"]
+        assert len(shown) > 5
+        for _, line, code in shown:
+            execute(page, line, code, names)
+            if "pipe" in names:
+                names["pipe"].set_progress_bar_config(disable=True)
+        assert "no run yet" not in capsys.readouterr().out
+
+    def test_commands_take_the_options_that_are_shown(self):
+        commands: Any = typer.main.get_command(app)
+        lines = "\n".join(code for page in DOCS.glob("*.md") for _, _, code in blocks(page, "bash"))
+        lines += "\n".join(re.findall(r"`(tocache plan --model [\w-]+ --[^`]+)`", (DOCS / "method.md").read_text()))
+        shown = re.findall(r"^tocache (\w+) ?(.*)$", lines, re.MULTILINE)
+        assert {name for name, _ in shown} == set(commands.commands)
+        for name, arguments in shown:
+            words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', arguments)]
+            with commands.make_context("tocache", [name]) as group:
+                commands.commands[name].make_context(name, words, parent=group)
+
+    def test_quoted_messages_are_those_of_the_code(self):
+        code = "\n".join(path.read_text(encoding="utf-8") for path in sorted(SOURCE.rglob("*.py")))
+        code = re.sub(r'"\s*\n\s*f?"', "", code)  # a literal over several lines
+        table = (DOCS / "quickstart.md").read_text(encoding="utf-8").partition("## When something is off")[2]
+        quoted = re.findall(r"`([^`]+)`", "".join(row.split("|")[1] for row in table.splitlines() if row[:3] == "| `"))
+        assert len(quoted) > 10
+        assert [message for message in quoted if message not in code] == []
+
+
+class TestContributing:
+    @pytest.mark.parametrize("interval", [2, 4])
+    def test_the_method_runs(self, case, interval):
+        shallow = recipe("method")["Shallow"]
+        with pytest.raises(tocache.OptionError, match="'blocks'"):
+            shallow(block=1)
+        with pytest.raises(tocache.OptionError, match="interval=0"):
+            shallow(interval=0)
+        pipe = case.make()
+        tocache.enable(pipe, shallow(interval=interval))
+        case.draw(pipe)
+        report = tocache.report(pipe)
+        assert report.method == f"Shallow(interval={interval})"
+        assert report.steps_by_kind["full"] == case.steps // interval
+        assert report.flops_computed == report.flops_planned < report.flops_uncached
+
+    def test_the_score_is_one(self):
+        x = torch.zeros(2, 5, 3, dtype=torch.bfloat16)
+        x[:, 3] = 1.0
+        score = recipe("score")["score_contrast"](x)
+        assert score.dtype == torch.float32
+        assert score.shape == (2, 5)
+        torch.testing.assert_close(score.norm(dim=1), torch.ones(2))
+        assert score.argmax(dim=1).tolist() == [3, 3]
+
+    def test_the_lines_that_a_recipe_changes_are_there(self):
+        shown = blocks(ROOT / "CONTRIBUTING.md", "diff")
+        assert shown
+        for _, _, diff in shown:
+            header, *lines = (line.removeprefix("   ") for line in diff.splitlines())
+            code = (ROOT / header.removeprefix("# ")).read_text(encoding="utf-8")
+            kept = [line.removeprefix("-") for line in lines if not line.startswith("+")]
+            assert kept
+            assert "\n".join(kept) in code
+
+    def test_the_family_can_be_cached(self, monkeypatch):
+        monkeypatch.setitem(registry.FAMILIES, "hunyuan", recipe("family")["Hunyuan"]())
+        torch.manual_seed(0)
+        transformer = HunyuanDiT2DModel(
+            num_attention_heads=2,
+            attention_head_dim=8,
+            hidden_size=16,
+            in_channels=4,
+            patch_size=2,
+            sample_size=16,
+            num_layers=4,
+            cross_attention_dim=16,
+            cross_attention_dim_t5=16,
+            pooled_projection_dim=16,
+            text_len=4,
+            text_len_t5=4,
+            use_style_cond_and_image_meta_size=False,
+        ).eval()
+        texts, mask = torch.randn(2, 4, 16), torch.ones(2, 4)
+        text = {"encoder_hidden_states": texts, "text_embedding_mask": mask}
+        text |= {f"{name}_t5": value for name, value in text.items()}
+        noise = torch.randn(2, 4, 16, 16)
+
+        def draw(step: Any) -> torch.Tensor:
+            x = noise
+            with torch.no_grad():
+                for time in torch.linspace(900, 0, 12):
+                    x = x - 0.1 * transformer(x, time.expand(2), **text, return_dict=False)[0][:, :4]
+                    step()
+            return x
+
+        plain = draw(lambda: None)
+        for method, equal in ((tocache.Uncached(), True), (tocache.ToCa(), False)):
+            tocache.enable(transformer, method)
+            with tocache.run(transformer, timesteps=12, cfg="uncond,cond") as running:
+                drawn = draw(running.step)
+            assert torch.equal(drawn, plain) == equal
+            assert torch.isfinite(drawn).all()
+            report = tocache.report(transformer)
+            assert report.overruled == 0
+            assert report.cache_bytes_peak == report.cache_bytes_planned
+            assert report.flops_computed == report.flops_planned
+        tocache.disable(transformer)
+        assert torch.equal(draw(lambda: None), plain)
+
+
+class TestArchitecture:
+    def test_the_tree_is_that_of_the_package(self):
+        text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+        listed, folders = set(), [""]
+        for line in text.partition("src/tocache/\n")[2].partition("```")[0].splitlines():
+            depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+            parent = folders[depth]
+            if name.endswith("/"):
+                folders[depth + 1 :] = [parent + name]
+            else:
+                listed.add(parent + name)
+        there = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py")}
+        packages = {name for name in there if name.endswith("/__init__.py")}  # their folder stands for them
+        assert listed == there - packages, "docs/architecture.md lists other files than src/tocache has"
+
+    def test_links_and_named_paths_exist(self):
+        pages = [*DOCS.glob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+        pattern = re.compile(r"`((?:docs|tests|scripts|src|\.ci)/[\w./-]+|[a-z]+/[a-z_]+\.py)`")
+        missing = [
+            (page.name, name)
+            for page in pages
+            for name in pattern.findall(page.read_text(encoding="utf-8"))
+            if not (ROOT / name).exists() and not (SOURCE / name).exists() and name != "models/hunyuan.py"
+        ]
+        assert missing == []
