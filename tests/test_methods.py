@@ -18,7 +18,7 @@ from tocache.errors import OptionError, PlanMismatchError, UnknownNameError
 from tocache.methods import FORA, METHODS, Method, Planned, ToCa, Uncached, fill_table
 from tocache.models.registry import FAMILIES
 from tocache.plan import ALL, Anatomy, Budget, Every, Pass, Plan, Policy
-from tocache.presets import PRESETS, default_method, preset
+from tocache.presets import DEFAULT, PRESETS, preset
 
 HEADS = {"num_attention_heads": 2, "attention_head_dim": 16, "sample_size": 16}
 
@@ -233,4 +233,4 @@ class TestPresets:
             preset("paper-r66", "pixart")
 
     def test_the_default_is_the_recipe_of_the_family(self):
-        assert {default_method(family) for family in FAMILIES} == {tocache.ToCa()}
+        assert tocache.ToCa() == DEFAULT

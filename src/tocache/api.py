@@ -21,7 +21,7 @@ from tocache.models.registry import family_of
 from tocache.plan.anatomy import COND_UNCOND, UNCOND_COND, Anatomy
 from tocache.plan.files import load_plan
 from tocache.plan.plan import Plan
-from tocache.presets import default_method, preset
+from tocache.presets import DEFAULT, preset
 from tocache.report import Report
 
 CFG = {
@@ -42,11 +42,16 @@ class Session:
         transformer = _transformer_of(target)
         self.engine = self._engine_of(transformer)
         if transformer is not target:
+            if not hasattr(target, "scheduler"):
+                raise UnsupportedModelError(
+                    f"{type(target).__name__} has a transformer but no scheduler to follow; enable its transformer, "
+                    "and open a run around each sampling loop"
+                )
             self.follower = Follower(target, self.engine, self._move, owner=self)
 
     @property
     def method(self) -> Method:
-        return self.asked or default_method(self.engine.family.name)
+        return self.asked or DEFAULT
 
     def attach(self) -> None:
         self.engine.attach()
@@ -69,7 +74,7 @@ class Session:
         old, new = self.engine, self._engine_of(transformer)
         _release(transformer)
         old.detach()
-        new.on_choice, new.on_step = old.on_choice, old.on_step
+        new.listen_like(old)
         self.engine = new
         new.attach()
         return new
@@ -82,14 +87,17 @@ def enable(target: Any, method: Method | Plan | str | Path | None = None, *, res
     the model at hand; `resample` lets a plan be stretched to another number of steps. On a bare transformer, open a
     run around each sampling loop with `run`.
 
-    Raises UnsupportedModelError where no family serves the transformer, OptionError or PlanFileError for a method
-    that cannot be, PlanMismatchError for a plan of another model; nothing is changed then.
+    Raises UnsupportedModelError where no family serves the transformer, AttachError where it is not built as its
+    family says, OptionError or PlanFileError for a method that cannot be, PlanError for one that this model cannot
+    follow, PlanMismatchError for a plan of another model; nothing is changed then.
     """
     transformer = _transformer_of(target)
     session = Session(target, _method_of(method, family_of(transformer).name, resample))
-    _check_plan(session)
-    _release(target)
-    _release(transformer)
+    _check_method(session)
+    for before in (_session(target), _session(transformer)):
+        if before is not None:
+            session.engine.listen_like(before.engine)
+            before.detach()
     session.attach()
 
 
@@ -101,14 +109,15 @@ def disable(target: Any) -> None:
 @contextmanager
 def enabled(target: Any, method: Method | Plan | str | Path | None = None, *, resample: bool = False) -> Iterator[Any]:
     """`enable` for the length of a with-block; afterwards what was enabled before is enabled again."""
-    before = _session(target)
+    before = _session(target) or _session(_transformer_of(target))
     enable(target, method, resample=resample)
     try:
         yield target
     finally:
-        disable(target)
         if before is not None:
-            before.attach()
+            enable(before.target, before.asked)
+        else:
+            disable(target)
 
 
 def report(target: Any) -> Report:
@@ -248,8 +257,12 @@ def _method_of(method: Method | Plan | str | Path | None, family: str, resample:
     raise OptionError(f"method={method!r} is not allowed; allowed: a method, a Plan, a preset's name, a plan file")
 
 
-def _check_plan(session: Session) -> None:
-    """A plan of another model is refused at once; token counts are known when the first forward comes."""
+def _check_method(session: Session) -> None:
+    """A method that the model cannot follow is refused at once; token counts are known at the first forward only."""
+    family, transformer = family_of(session.engine.transformer), session.engine.transformer
     if isinstance(session.asked, Planned):
-        engine, plan = session.engine, session.asked.given
-        plan.rebased([engine.family.anatomy(engine.transformer, plan.anatomies[0].shape)])
+        plan = session.asked.given
+        plan.rebased([family.anatomy(transformer, anatomy.shape) for anatomy in plan.anatomies])
+    else:
+        usual = family.default_pass(transformer, pictures=1, guided=True, itemsize=2)
+        session.method.plan([family.anatomy(transformer, usual)], family.default_steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +13,12 @@ import numpy as np
 
 from tocache.errors import OptionError, PlanMismatchError, nearest
 from tocache.models.registry import family_named, recipe_named
-from tocache.plan.anatomy import Anatomy, Site
+from tocache.plan.anatomy import KINDS, Anatomy
 from tocache.plan.budget import Budget
 from tocache.plan.plan import ALL, Plan
 from tocache.plan.policy import SCORES, SHARES, Policy
 from tocache.plan.recipe import Recipe
-from tocache.plan.schedule import Every, Schedule
+from tocache.plan.schedule import Schedule
 
 
 class Method(ABC):
@@ -70,7 +71,7 @@ class FORA(Method):
         _check_interval(self.interval)
 
     def plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
-        schedule = _recipe_of(anatomies, steps).schedule.constant(self.interval)
+        schedule = _recipe_of(anatomies, steps).schedule.as_fora(self.interval)
         return Plan(tuple(anatomies), fill_table(anatomies, steps, schedule, None), Policy(), str(self))
 
 
@@ -121,16 +122,23 @@ class ToCa(Method):
             _check(name, getattr(self, name), getattr(self, name) in ("weighted", "constant"), "weighted | constant")
         for name in ("staleness", "spread"):
             value = getattr(self, name)
-            _check(name, value, value is None or _is_number(value, 0, float("inf")), "a number >= 0")
-        for score in self.scores or {}:
-            _check("scores", score, score in SCORES, " | ".join(SCORES))
+            _check(name, value, value is None or _is_number(value, 0, math.inf), "a number >= 0")
+        for name in ("time", "depth"):
+            value = getattr(self, name)
+            _check(name, value, value is None or _is_number(value, -math.inf, math.inf), "a number")
+        for name, known in (("scores", SCORES), ("kinds", KINDS)):
+            for key, weight in (getattr(self, name) or {}).items():
+                _check(name, key, key in known, " | ".join(known))
+                _check(f"{name}[{key!r}]", weight, _is_number(weight, 0, math.inf), "a number >= 0")
         _check("share", self.share, self.share in SHARES, " | ".join(SHARES))
-        _check("spread_size", self.spread_size, self.spread_size is None or self.spread_size >= 1, "an integer >= 1")
+        size = self.spread_size
+        _check("spread_size", size, size is None or _is_count(size), "an integer >= 1")
 
     def plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
         recipe = self._recipe(_recipe_of(anatomies, steps) if self.recipe is None else recipe_named(self.recipe))
-        constant = self.schedule == "constant" or recipe.budget.fresh_ratio == 0
-        schedule = recipe.schedule.constant(recipe.schedule.interval) if constant else recipe.schedule
+        schedule = recipe.schedule.unweighted() if self.schedule == "constant" else recipe.schedule
+        if recipe.budget.fresh_ratio == 0:  # published so: without fresh tokens it is FORA
+            schedule = recipe.schedule.as_fora(recipe.schedule.interval)
         budget = recipe.budget.constant() if self.ratio == "constant" else recipe.budget
         fresh = fill_table(anatomies, steps, schedule, budget)
         return Plan(tuple(anatomies), fresh, recipe.policy, str(self))
@@ -206,8 +214,11 @@ def _given(target: Any, options: Any, *names: str) -> Any:
 
 
 def _check_interval(interval: object) -> None:
-    allowed = isinstance(interval, int) and not isinstance(interval, bool) and interval >= 1
-    _check("interval", interval, allowed, "an integer >= 1")
+    _check("interval", interval, _is_count(interval), "an integer >= 1")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _is_number(value: object, low: float, high: float) -> bool:
@@ -217,6 +228,3 @@ def _is_number(value: object, low: float, high: float) -> bool:
 def _check(name: str, value: object, allowed: bool, range_: str) -> None:
     if not allowed:
         raise OptionError(f"{name}={value!r} is not allowed; allowed: {range_}")
-
-
-__all__ = ["FORA", "METHODS", "Every", "Method", "Planned", "Site", "ToCa", "Uncached", "fill_table"]

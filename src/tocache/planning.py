@@ -24,7 +24,7 @@ from tocache.plan import (
     load_plan,
     save_plan,
 )
-from tocache.presets import PRESETS, default_method, preset
+from tocache.presets import DEFAULT, PRESETS, preset
 
 # Short names of the dtypes that features may have; torch's own names are understood as well.
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
@@ -152,7 +152,7 @@ def method_for(method: Method | str | None, family: str) -> Method:
     """`method` itself, the method of the preset of that name, or the default of `family`. Raises as `preset` does."""
     if isinstance(method, Method):
         return method
-    return default_method(family) if method is None else preset(method, family)
+    return DEFAULT if method is None else preset(method, family)
 
 
 def replan(plan: Plan, *, steps: int | None = None, resample: bool = False) -> Plan:

@@ -49,6 +49,5 @@ def preset(name: str, family: str) -> Method:
     return PRESETS[name].method
 
 
-def default_method(family: str) -> Method:
-    """What `enable(pipe)` uses: the settings that ToCa was published with on this family, at any number of steps."""
-    return ToCa()
+# What `enable(pipe)` uses: the settings that ToCa was published with on the family at hand, at any number of steps.
+DEFAULT: Method = ToCa()

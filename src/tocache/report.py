@@ -11,17 +11,18 @@ import numpy as np
 from tocache.engine.engine import Engine
 from tocache.engine.record import Record
 from tocache.methods import Method
-from tocache.plan.cost import flops_by_site, flops_planned, flops_uncached
+from tocache.plan.cost import everything, flops_by_site
 from tocache.plan.memory import flops_scores, lifetimes
-from tocache.plan.plan import ALL, SKIPPED, Plan, Table, kind_of
+from tocache.plan.plan import SKIPPED, Plan, Table, kind_of
 
 
 @dataclass(frozen=True)
 class Report:
     """The figures of the newest run; all None or empty where there was none.
 
-    FLOPs are 2 × multiply-accumulate of the whole run, all passes and rows; `flops_computed` is what really ran, in
-    which sites that were overruled (nothing valid was cached) count in full. Seconds are host wall-clock.
+    FLOPs are 2 × multiply-accumulate over the steps that were made, all passes and rows; `flops_computed` is what
+    really ran, in which sites that were overruled (nothing valid was cached) count in full. Seconds are host
+    wall-clock.
     """
 
     model: str
@@ -51,8 +52,10 @@ class Report:
             return cls(model, family, str(method))
         plan = record.plan
         computed = computed_table(record, plan)
-        ran = computed[: record.steps]
-        kinds = [kind_of(row) for row in ran]
+        kinds = [kind_of(row) for row in computed[: record.steps]]
+        made = np.zeros(plan.fresh.shape[:2], dtype=np.bool_)  # (steps, passes)
+        for step, number in record.computed:
+            made[step, number] = True
         return cls(
             model=model,
             family=family,
@@ -62,8 +65,8 @@ class Report:
             rows=plan.anatomies[0].shape.rows,
             steps_by_kind=dict(Counter(kinds)),
             seconds_by_kind=_mean_seconds(kinds, record.seconds),
-            flops_uncached=flops_uncached(plan),
-            flops_planned=flops_planned(plan),
+            flops_uncached=int(flops_by_site(plan.anatomies, everything(plan))[made].sum()),
+            flops_planned=int(flops_by_site(plan.anatomies, plan.amounts)[made].sum()),
             flops_computed=int(flops_by_site(plan.anatomies, computed).sum()),
             flops_scores=flops_scores(plan),
             cache_bytes_planned=lifetimes(plan).peak_bytes,
@@ -88,8 +91,10 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"tocache: {self.method} on {self.model}"]
-        if self.steps is None or self.flops_computed is None or self.flops_uncached is None:
+        if self.steps is None:
             return "\n".join([*lines, "  no run yet"])
+        if not self.flops_computed or not self.flops_uncached:
+            return "\n".join([*lines, "  the newest run ended in its first step"])
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.steps_by_kind.items())
         seconds = ", ".join(f"{kind} {value:.3g} s" for kind, value in self.seconds_by_kind.items())
         lines.append(f"  steps    {self.steps}: {kinds}")
@@ -110,8 +115,7 @@ def computed_table(record: Record, plan: Plan) -> Table:
     """(steps, passes, sites) what each site really computed; SKIPPED where it did not run."""
     table = np.full(plan.fresh.shape, SKIPPED, dtype=np.int32)
     for (step, number), amounts in record.computed.items():
-        if step < plan.steps and number < plan.passes:
-            table[step, number] = amounts
+        table[step, number] = amounts
     return table
 
 
@@ -120,6 +124,3 @@ def _mean_seconds(kinds: list[str], seconds: list[float]) -> dict[str, float]:
     for kind, value in zip(kinds, seconds, strict=False):
         by_kind.setdefault(kind, []).append(value)
     return {kind: float(np.mean(values)) for kind, values in by_kind.items()}
-
-
-__all__ = ["ALL", "Report", "computed_table"]

@@ -36,7 +36,7 @@ class TestPublishedLists:
         [
             (DDIM50.schedule, 50, DDIM50_ALL, [45, 32]),
             (DDPM250.schedule, 250, DDPM250_ALL, [245, 155]),
-            (DDIM50.schedule.constant(3), 50, [49, *range(48, -1, -3)], []),
+            (DDIM50.schedule.as_fora(3), 50, [49, *range(48, -1, -3)], []),
         ],
         ids=["ddim50", "ddpm250", "fora3"],
     )
@@ -51,18 +51,18 @@ class TestPublishedLists:
 
     def test_fora_for_pixart_in_20_steps(self):
         for block in (0, 1):
-            assert full_steps(PIXART.schedule.constant(3), 20, block) == [0, 3, 6, 9, 12, 15, 18]
+            assert full_steps(PIXART.schedule.as_fora(3), 20, block) == [0, 3, 6, 9, 12, 15, 18]
 
     def test_flux_in_50_steps(self):
         assert full_steps(FLUX.schedule, 50) == [0, 1, 2, 6, 10, 14, 18, 22, 26, 30, 34, 38, 42, 46]
-        assert full_steps(FLUX.schedule.constant(3), 50) == list(range(0, 50, 3))
+        assert full_steps(FLUX.schedule.as_fora(3), 50) == list(range(0, 50, 3))
 
     def test_cycles_by_kind_as_in_open_sora(self):
         cycles = Cycles({"mlp": 3, "cross-attention": 6}, warmup=3)
         assert np.flatnonzero(cycles.full(30, site())).tolist() == [0, 1, 2, *range(3, 30, 3)]
         cross = cycles.full(30, site(kind="cross-attention"))
         assert np.flatnonzero(cross).tolist() == [0, 1, 2, 6, 12, 18, 24]
-        assert np.flatnonzero(cycles.constant(2).full(8, site())).tolist() == [0, 1, 2, 4, 6]
+        assert np.flatnonzero(cycles.as_fora(2).full(8, site())).tolist() == [0, 1, 2, 4, 6]
 
     def test_the_published_interval_takes_these_values_over_ddim50(self):
         """method.md §1: 5 for s = 49 … 46, 4 for 45 … 33, 3 for 32 … 19, 2 for 18 … 0."""
@@ -108,7 +108,7 @@ class TestWeighted:
         assert schedule.full(steps, site(5)).tolist() == list(others)
 
     def test_constant_drops_weight_and_window(self):
-        schedule = Weighted(3, 0.4, True, Sensitive(0.2, 0.4, 2)).constant(5)
+        schedule = Weighted(3, 0.4, True, Sensitive(0.2, 0.4, 2)).as_fora(5)
         assert schedule == Weighted(5, 0.0, True, None)
 
 
@@ -119,7 +119,7 @@ class TestEvery:
         assert got == [*range(min(warmup, steps)), *range(warmup - 1 + interval, steps, interval)]
 
     def test_constant_has_one_full_step_to_begin_with(self):
-        assert Every(4, warmup=3).constant(2) == Every(2, warmup=1)
+        assert Every(4, warmup=3).as_fora(2) == Every(2, warmup=1)
 
 
 class TestListed:

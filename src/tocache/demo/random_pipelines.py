@@ -2,7 +2,7 @@
 
 They draw abstract patterns. Their use is that everything around the picture is real: the pipelines, transformers,
 schedulers, tokenizers and file formats are those of the published models, they need no download, are built in a
-fraction of a second, and sample in a second or two on two CPU cores.
+fraction of a second, and sample in a few seconds on two CPU cores.
 
 All predict velocities (the FLUX one by its flow matching, the others by ``prediction_type="v_prediction"``, where the
 published models predict noise): a velocity that is wrong leaves the latents bounded, while noise that is wrong is

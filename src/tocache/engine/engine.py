@@ -26,7 +26,10 @@ ChoiceListener = Callable[[int, int, str, torch.Tensor], None]
 
 
 class Engine:
-    """Caches one transformer by the plans of one method."""
+    """Caches one transformer by the plans of one method, from `attach` to `detach`.
+
+    Raises AttachError where a module is not where the family says it is.
+    """
 
     def __init__(self, transformer: torch.nn.Module, family: Family, planner: Planner, owner: Any = None) -> None:
         self.transformer = transformer
@@ -46,18 +49,20 @@ class Engine:
         self._chunkable: dict[str, str] = {}  # block path → site whose module it may call in chunks
         self._warned: set[str] = set()
         self._plans: dict[Any, Plan] = {}
+        self._find_handlers()
 
     # ── wiring ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def attach(self) -> None:
-        """Wires the model. Raises AttachError where a module is not where the family says, with nothing changed."""
-        layers = self.family.layers(self.transformer)
-        for wiring in layers:
+    def _find_handlers(self) -> None:
+        for wiring in self.family.layers(self.transformer):
             for path, handler in layer_of(wiring).handlers().items():
                 self._module(path)
                 self._handlers[path] = partial(self._call_module, handler)
             if isinstance(wiring, TokenWise):
                 self._chunkable[wiring.module.rpartition(".")[0]] = wiring.site
+
+    def attach(self) -> None:
+        """Wires the model."""
         intercept(self.transformer, {"__call__": self._call_transformer}, owner=self.owner)
         self._wire()
 
@@ -98,6 +103,10 @@ class Engine:
             raise AttachError(
                 f"{name} has no module {path!r}, where its family {self.family.name!r} says one is"
             ) from error
+
+    def listen_like(self, other: Engine) -> None:
+        """Tells the listeners of another engine, too, which goes on knowing them."""
+        self.on_choice, self.on_step = other.on_choice, other.on_step
 
     # ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────
 

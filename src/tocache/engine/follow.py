@@ -9,6 +9,7 @@ from typing import Any
 from tocache.engine.engine import Engine
 from tocache.engine.intercept import Call, Handler, intercept, owner_of, plain_class, release
 from tocache.engine.wiring import Guidance
+from tocache.errors import RunError
 
 
 class Follower:
@@ -46,6 +47,8 @@ class Follower:
             return call(*args, **kwargs)  # the pipeline's own complaint is the better one
         bound.apply_defaults()
         engine = self.engine
+        if engine.explicit:
+            raise RunError("this pipeline was called inside tocache.run(…), which is for hand-written loops; leave it")
         engine.guidance = engine.family.guidance(self.pipeline, bound.arguments)
         try:
             return call(*args, **kwargs)

@@ -18,6 +18,7 @@ Call = Callable[..., Any]
 Handler = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
 _ATTACHED = "_tocache"
+_SUBCLASSES: dict[tuple[type, tuple[str, ...]], type] = {}
 _T = TypeVar("_T")
 
 
@@ -45,7 +46,7 @@ def intercept(target: Any, handlers: dict[str, Handler], owner: Any = None) -> N
 def release(target: Any) -> None:
     """Gives `target` back its own class. Does nothing where it was never intercepted."""
     if target.__dict__.pop(_ATTACHED, None) is not None:
-        object.__setattr__(target, "__class__", type(target)._tocache_base)  # type: ignore[attr-defined]
+        object.__setattr__(target, "__class__", type(target)._tocache_base)
 
 
 def owner_of(target: Any) -> Any | None:
@@ -59,8 +60,14 @@ def plain_class(target: _T) -> type[_T]:
     return getattr(type(target), "_tocache_base", type(target))
 
 
-@functools.cache
 def _subclass(base: type, methods: tuple[str, ...]) -> type:
+    """The subclass of `base` that redirects `methods`, made once: equal classes must be one class to torch.compile."""
+    if (base, methods) not in _SUBCLASSES:
+        _SUBCLASSES[base, methods] = _make_subclass(base, methods)
+    return _SUBCLASSES[base, methods]
+
+
+def _make_subclass(base: type, methods: tuple[str, ...]) -> type:
     namespace: dict[str, Any] = {name: _redirected(base, name) for name in methods}
     namespace |= {
         "__reduce_ex__": _reduce_as(base),

@@ -50,6 +50,7 @@ class Run:
         self._caches: list[PassCache] = []
         self._bytes: dict[tuple[int, int], int] = {}
         self._held = 0
+        self._rows: dict[int, int] = {}  # of each pass when it was first seen
         self._outputs: dict[int, Any] = {}  # of passes that a later pass of the step copies
         self._chosen: dict[tuple[int, int], torch.Tensor] = {}  # (pass, scope's first site) → this step's tokens
         self._generator: torch.Generator | None = None
@@ -137,7 +138,9 @@ class Run:
 
     def _meaning(self, shape: Pass) -> Pass:
         name, halves = self._passes[self.number] if self.number < len(self._passes) else (f"pass {self.number}", None)
-        return replace(shape, name=name, halves=halves if shape.rows % 2 == 0 else None)
+        # guidance that is switched off on the way leaves half the rows, and they are no halves any more
+        whole = shape.rows % 2 == 0 and self._rows.setdefault(self.number, shape.rows) == shape.rows
+        return replace(shape, name=name, halves=halves if whole else None)
 
     def _plan_for(self, shape: Pass, grid: Callable[[], tuple[int, ...] | None]) -> None:
         """Makes the plan where this pass is new or has changed its shape, and forgets what was cached for it."""
@@ -183,7 +186,9 @@ class Run:
         """How many tokens site `i` computes now: the plan's word, or ALL where nothing valid is cached."""
         assert self.row is not None
         amount = self.row.amounts[i]
-        if amount != ALL and (i in self.refused or not self._servable(i, amount)):
+        if i in self.refused:
+            amount = ALL
+        elif amount != ALL and not self._servable(i, amount):
             self.overrule(i)
             return ALL
         self.row.computed[i] = amount

@@ -16,7 +16,7 @@ class Budget:
 
     ratio = fresh_ratio · (1 + d − 2d·l/(L−1)) · (1 + t − 2t·s/S) · kind, clamped to [0, 1];
     s is the step's number (counted down from S−1 where `countdown`), l the block's index in its stack.
-    Sites whose kind is not in `kinds` (looked up as "stack/kind", then as "kind") compute none.
+    Sites whose kind is not in `kinds` compute none.
     """
 
     fresh_ratio: float
@@ -28,7 +28,7 @@ class Budget:
 
     def tokens(self, step: int, steps: int, site: Site, count: int) -> int:
         """Fresh tokens among `count` at `site` in step `step` of `steps`: truncated, so 0 and `count` both occur."""
-        kind = self.kinds.get(f"{site.stack}/{site.kind}", self.kinds.get(site.kind, 0.0))
+        kind = self.kinds.get(site.kind, 0.0)
         if not site.rows or kind == 0.0:
             return 0
         number = steps - 1 - step if self.countdown else step

@@ -30,8 +30,13 @@ def flops_planned(plan: Plan) -> int:
 
 def flops_uncached(plan: Plan) -> int:
     """FLOPs of the whole run without a cache."""
-    everything = np.full_like(plan.fresh, ALL)
+    return int(flops_by_site(plan.anatomies, everything(plan)).sum())
+
+
+def everything(plan: Plan) -> Table:
+    """The amounts of the same run without a cache."""
+    table = np.full_like(plan.fresh, ALL)
     for i, site in enumerate(plan.sites):
         if site.kind == REGION:  # a region computes nothing of its own
-            everything[:, :, i] = SKIPPED
-    return int(flops_by_site(plan.anatomies, everything).sum())
+            table[:, :, i] = SKIPPED
+    return table

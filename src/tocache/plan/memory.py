@@ -81,15 +81,13 @@ def lifetimes(plan: Plan) -> Lifetimes:
     return Lifetimes(features, keep, ledger.peak)
 
 
-def scored_steps(plan: Plan) -> NDArray[np.bool_]:
-    """(steps, passes, sites) True where an attention site must look at its map for a later choice."""
-    return np.asarray(((lifetimes(plan).keep & KEEP_MAP) > 0) & (plan.amounts == ALL))
-
-
 def flops_scores(plan: Plan) -> int:
     """FLOPs of scoring by exact attention maps, which the published tables do not count."""
     costs = np.array([[cost.scores for cost in anatomy.costs] for anatomy in plan.anatomies], dtype=np.int64)
-    return int((scored_steps(plan) * costs[None]).sum())
+    tokens = np.array([[anatomy.tokens(site) for site in plan.sites] for anatomy in plan.anatomies], dtype=np.int64)
+    looked = np.where(plan.amounts == ALL, tokens[None], np.maximum(plan.amounts, 0))  # tokens whose row is read
+    kept = (lifetimes(plan).keep & KEEP_MAP) > 0
+    return int((kept * looked * costs[None] // tokens[None]).sum())
 
 
 def _features(plan: Plan, p: int, i: int, features: Bits, ledger: _Ledger) -> None:

@@ -112,9 +112,9 @@ class Plan:
         Raises PlanMismatchError where the model or a token count differs, naming what does.
         """
         anatomies = [_with_regions(anatomy, self.sites) for anatomy in anatomies]
-        for anatomy in anatomies:
-            _match(self.anatomies[min(len(self.anatomies), len(anatomies)) - 1], anatomy)
         take = [min(p, self.passes - 1) for p in range(len(anatomies))]
+        for p, anatomy in zip(take, anatomies, strict=True):
+            _match(self.anatomies[p], anatomy)
         assert self.source is not None
         return replace(self, anatomies=tuple(anatomies), fresh=self.fresh[:, take], source=self.source[:, take])
 
@@ -166,10 +166,10 @@ def _validate(plan: Plan) -> None:
 
 def _validate_scores(plan: Plan) -> None:
     needs_self, needs_cross = bool(plan.policy.self_scores), bool(plan.policy.cross_scores)
-    partial = (plan.fresh > 0).any(axis=0).any(axis=0).tolist()
-    for site, is_partial in zip(plan.sites, list(partial), strict=True):
+    partial = {int(i) for i in np.nonzero(plan.fresh > 0)[2]}
+    for i, site in enumerate(plan.sites):
         missing = (needs_self and site.self_map is None) or (needs_cross and site.cross_map is None)
-        if is_partial and missing:
+        if i in partial and missing:
             scores = ", ".join(plan.policy.scores)
             raise PlanError(f"{site.name}: {plan.anatomies[0].model} has no attention map there to score by: {scores}")
 

@@ -59,7 +59,7 @@ class Policy:
     @property
     def history(self) -> int:
         """How many past full features a stale token's value is made of."""
-        return self.order + 1
+        return self.order + 1 if self.stale == "polynomial" else 1
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

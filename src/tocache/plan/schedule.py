@@ -36,9 +36,13 @@ class Every:
             since = 0 if full[step] else since + 1
         return full
 
-    def constant(self, interval: int) -> Every:
+    def as_fora(self, interval: int) -> Every:
         """The same rule as FORA uses it: one full step to begin with."""
         return Every(interval)
+
+    def unweighted(self) -> Every:
+        """The same rule with an interval that never changes, as it is."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,13 @@ class Weighted:
         first, others = self._tables(steps)
         return first if site.block == 0 else others
 
-    def constant(self, interval: int) -> Weighted:
+    def as_fora(self, interval: int) -> Weighted:
         """The same rule as FORA uses it: the interval never changes."""
-        return replace(self, interval=interval, weight=0.0, sensitive=None)
+        return replace(self.unweighted(), interval=interval)
+
+    def unweighted(self) -> Weighted:
+        """The same rule with an interval that never changes."""
+        return replace(self, weight=0.0, sensitive=None)
 
     def _tables(self, steps: int) -> tuple[Booleans, Booleans]:
         first = np.zeros(steps, dtype=np.bool_)
@@ -107,7 +115,7 @@ class Cycles:
         step = np.arange(steps)
         return np.asarray((step < self.warmup) | (step % self.cycles[site.kind] == 0))
 
-    def constant(self, interval: int) -> Cycles:
+    def as_fora(self, interval: int) -> Cycles:
         """The same warm-up with one cycle for every kind."""
         return replace(self, cycles=dict.fromkeys(self.cycles, interval))
 
