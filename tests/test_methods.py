@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-import tocache
 from tocache.errors import OptionError, PlanMismatchError, UnknownNameError
 from tocache.methods import FORA, METHODS, Method, Planned, ToCa, Uncached, fill_table
 from tocache.models.registry import FAMILIES
@@ -232,5 +231,5 @@ class TestPresets:
         with pytest.raises(UnknownNameError, match=r"unknown preset 'paper-r66'; did you mean 'paper-r60'\?; known: "):
             preset("paper-r66", "pixart")
 
-    def test_the_default_is_the_recipe_of_the_family(self):
-        assert tocache.ToCa() == DEFAULT
+    def test_the_default_is_the_recipe_of_whatever_family(self):
+        assert ToCa() == DEFAULT

@@ -127,10 +127,14 @@ class ToCa(Method):
             value = getattr(self, name)
             _check(name, value, value is None or _is_number(value, -math.inf, math.inf), "a number")
         for name, known in (("scores", SCORES), ("kinds", KINDS)):
-            for key, weight in (getattr(self, name) or {}).items():
+            weights = getattr(self, name)
+            _check(name, weights, weights is None or isinstance(weights, Mapping), "a mapping from names to weights")
+            for key, weight in (weights or {}).items():
                 _check(name, key, key in known, " | ".join(known))
                 _check(f"{name}[{key!r}]", weight, _is_number(weight, 0, math.inf), "a number >= 0")
         _check("share", self.share, self.share in SHARES, " | ".join(SHARES))
+        _check("together", self.together, self.together in (None, True, False), "None | True | False")
+        _check("seed", self.seed, isinstance(self.seed, int) and self.seed >= 0, "an integer >= 0")
         size = self.spread_size
         _check("spread_size", size, size is None or _is_count(size), "an integer >= 1")
 

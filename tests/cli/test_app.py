@@ -16,7 +16,9 @@ from typer.testing import CliRunner, Result
 import tocache
 from tocache.cli.app import app
 from tocache.cli.errors import shown_warnings
+from tocache.cli.progress import step_bar
 from tocache.errors import TocacheWarning
+from tocache.generate import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +100,16 @@ def test_generate_draws_and_reports(tmp_path: Path) -> None:
     assert "▕█" in result.stderr
     assert result.stdout.replace("\n", "").endswith(f"picture saved: {output}")
     assert output.stat().st_size > 10_000
+
+
+def test_the_bar_tells_kinds_of_steps_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    with step_bar() as on_step:
+        for step in range(1, 45):
+            kind = "full" if step % 4 == 1 else "reuse" if step > 40 else "partial"
+            on_step(Progress("with cache", step, 50, kind))
+    (line,) = capsys.readouterr().err.splitlines()
+    # two steps in a cell, three cells left
+    assert line.split("▕")[1].startswith("▓▒" * 10 + "▓·   ▏ 44/50: 11 full, 30 partial, 3 reuse")
 
 
 def test_generate_compares_a_plan(tmp_path: Path) -> None:

@@ -174,7 +174,6 @@ def test_chunked_mlps_are_computed_whole_with_one_warning(tiny_of, table, by_kin
         for got, want in zip(outputs, expected * 2, strict=True):
             torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
         report = tocache.report(model)
-        assert report.overruled > 0
         assert report.flops_computed > report.flops_planned
 
 

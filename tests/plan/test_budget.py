@@ -67,11 +67,6 @@ class TestBudget:
     def test_a_single_block_divides_by_nothing(self):
         assert Budget(0.5, {"mlp": 1.0}, depth=1.0).tokens(0, 10, site("mlp", 0, depth=1), 100) == 100
 
-    def test_a_factor_for_one_stack_goes_before_that_of_the_kind(self):
-        budget = Budget(0.1, {"mlp": 1.0, "double/mlp": 2.0})
-        assert budget.tokens(0, 10, site("mlp", 0, stack="double"), 100) == 20
-        assert budget.tokens(0, 10, site("mlp", 0, stack="single"), 100) == 10
-
     def test_a_site_that_cannot_compute_rows_computes_none(self):
         assert Budget(1.0, {"mlp": 1.0}).tokens(1, 10, site("mlp", 0, rows=False), 100) == 0
 

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress as Bars
-from rich.progress import ProgressColumn, Task, TaskID, TimeElapsedColumn
+from rich.progress import ProgressColumn, Task, TaskID
 from rich.text import Text
 
 if TYPE_CHECKING:
     from tocache.generate import Progress
 
 KINDS = {"full": ("█", "red"), "partial": ("▒", "blue"), "reuse": ("·", "bright_black")}
-CELLS = 40
+MIXED = ("▓", "magenta")  # several steps in one cell, of which some are full
+CELLS = 30
 
 
 class StepsColumn(ProgressColumn):
-    """One cell per step, or per few steps where they are many: the fullest of them."""
+    """One cell per step, or per few steps where they are many."""
 
     def render(self, task: Task) -> Text:
         kinds: list[str] = task.fields["kinds"]
@@ -27,13 +28,16 @@ class StepsColumn(ProgressColumn):
         each = -(-total // CELLS)
         text = Text()
         for first in range(0, total, each):
-            done = kinds[first : first + each]
-            if not done:
-                text.append(" ")
-                continue
-            character, style = KINDS[next(kind for kind in KINDS if kind in done)]
-            text.append(character, style)
+            text.append(*_cell(kinds[first : first + each]))
         return Text("▕") + text + Text("▏")
+
+
+def _cell(kinds: list[str]) -> tuple[str, str]:
+    """Character and style of one cell; an empty one where none of its steps has ended."""
+    found = [kind for kind in KINDS if kind in kinds]
+    if found[:1] == ["full"] and len(found) > 1:
+        return MIXED
+    return KINDS[found[0]] if found else (" ", "")
 
 
 class CountsColumn(ProgressColumn):
@@ -56,7 +60,7 @@ class PhaseColumn(ProgressColumn):
 def step_bar() -> Iterator[Callable[[Progress], None]]:
     """Yields what `generate(on_step=…)` calls; draws one bar per phase on the error stream."""
     tasks: dict[str, TaskID] = {}
-    columns = (PhaseColumn(), StepsColumn(), CountsColumn(), TimeElapsedColumn())
+    columns = (PhaseColumn(), StepsColumn(), CountsColumn())
     bars = Bars(*columns, console=Console(stderr=True))
 
     def on_step(progress: Progress) -> None:

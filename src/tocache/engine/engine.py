@@ -87,6 +87,9 @@ class Engine:
 
     def _wire_regions(self, plan: Plan) -> None:
         stacks = {stack.path: stack for stack in self.family.stacks(self.transformer)}
+        for path in self._regions:  # their handlers belong to the regions of another plan
+            if path in self._wired:
+                release(self._wired.pop(path))
         self._regions = {}
         for site in (s for s in plan.sites if s.kind == REGION):
             paths = [f"{site.stack}.{b}" for b in range(site.block, site.block + site.span)]

@@ -83,7 +83,9 @@ class Run:
     def copied(self) -> Any | None:
         """The output that this pass takes over from an earlier one of the step, if the plan says so."""
         assert self.plan.source is not None
-        return self._outputs.get(int(self.plan.source[self.step, self.number]))
+        source = int(self.plan.source[self.step, self.number])
+        same = source >= 0 and self._anatomies[source].shape.rows == self._anatomies[self.number].shape.rows
+        return self._outputs.get(source) if same else None
 
     def leave(self, output: Any) -> None:
         """Ends the pass."""

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tocache.errors import PlanFileError
+from tocache.errors import PlanError, PlanFileError
 from tocache.plan.anatomy import Anatomy, Cost, Pass, Site
 from tocache.plan.cost import flops_planned, flops_uncached
 from tocache.plan.memory import flops_scores, lifetimes
@@ -65,9 +66,9 @@ def plan_from_dict(data: Any) -> Plan:
             )
             for p, shape in enumerate(data["passes"])
         )
-        fresh, source = np.array(data["fresh"], dtype=np.int32), np.array(data["source"], dtype=np.int8)
+        fresh, source = _integers(data["fresh"], np.int32), _integers(data["source"], np.int8)
         return Plan(anatomies, fresh, Policy.from_dict(data["policy"]), data["method"], source)
-    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise PlanFileError(f"the plan is damaged: {type(error).__name__}: {error}") from error
 
 
@@ -86,8 +87,16 @@ def load_plan(path: str | Path) -> Plan:
         raise PlanFileError(f"{path}: not JSON: {error}") from error
     try:
         return plan_from_dict(data)
-    except PlanFileError as error:
+    except PlanError as error:
         raise PlanFileError(f"{path}: {error}") from error
+
+
+def _integers(rows: Any, dtype: Any) -> NDArray[Any]:
+    """The nested lists as an array. Raises ValueError where they hold anything but integers that fit."""
+    table = np.array(rows)
+    if table.dtype.kind != "i" or (table != table.astype(dtype)).any():
+        raise ValueError(f"a table of {table.dtype} where integers of {np.dtype(dtype).name} belong")
+    return table.astype(dtype)
 
 
 def _site(entry: dict[str, Any]) -> Site:

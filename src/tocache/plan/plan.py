@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +37,9 @@ class Plan:
     source: NDArray[np.int8] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fresh", np.ascontiguousarray(self.fresh, dtype=np.int32))
-        if self.source is None:
-            object.__setattr__(self, "source", np.full(self.fresh.shape[:2], -1, dtype=np.int8))
-        self.fresh.setflags(write=False)
+        source = np.full(self.fresh.shape[:2], -1) if self.source is None else self.source
+        object.__setattr__(self, "fresh", _frozen("fresh", self.fresh, np.int32))
+        object.__setattr__(self, "source", _frozen("source", source, np.int8))
         _validate(self)
 
     @property
@@ -135,6 +135,15 @@ def kind_of(amounts: Table) -> str:
     return "partial" if (ran != 0).any() else "reuse"
 
 
+def _frozen(name: str, table: NDArray[Any], dtype: type[np.signedinteger[Any]]) -> NDArray[Any]:
+    """A copy of `table` that cannot be changed. Raises PlanError where it holds anything but integers."""
+    own = np.array(table, dtype=dtype, order="C")
+    if (own != table).any():
+        raise PlanError(f"{name} must hold integers of {np.dtype(dtype).name}")
+    own.setflags(write=False)
+    return own
+
+
 def _validate(plan: Plan) -> None:
     sites = plan.sites
     if plan.fresh.ndim != 3 or plan.fresh.shape[1:] != (len(plan.anatomies), len(sites)):
@@ -143,6 +152,10 @@ def _validate(plan: Plan) -> None:
         )
     if plan.fresh.shape[0] < 1:
         raise PlanError("a plan needs at least one step")
+    assert plan.source is not None
+    if plan.source.shape != plan.fresh.shape[:2]:
+        raise PlanError(f"source has shape {plan.source.shape}; expected (steps, passes) = {plan.fresh.shape[:2]}")
+    _validate_regions(plan)
     for p, anatomy in enumerate(plan.anatomies):
         if tuple(s.name for s in anatomy.sites) != tuple(s.name for s in sites):
             raise PlanError(f"pass {p} has other sites than pass 0")
@@ -152,16 +165,28 @@ def _validate(plan: Plan) -> None:
         _refuse(plan, p, (table < ALL) | (table > tokens), "an amount must be ALL (-1) or 0 … the site's tokens")
         _refuse(plan, p, (table > 0) & ~rows, "this site cannot compute single tokens: ALL or 0")
         _refuse(plan, p, (table != ALL) & (np.arange(plan.steps) == 0)[:, None], "the first step must be ALL")
-        assert plan.source is not None
         bad = (plan.source[:, p] >= p) | (plan.source[:, p] < -1)
         if bad.any():
             raise PlanError(f"step {int(bad.argmax())}, pass {p}: a pass can copy an earlier pass of its step only")
         for i, site in enumerate(sites):
+            if plan.follows(p):  # it takes the first of the tokens that the first pass chose
+                more = table[:, i] > np.maximum(plan.fresh[:, 0, i], 0)
+                _refuse(plan, p, _column(more, i, table), "a pass that follows the first cannot compute more tokens")
             if site.kind == PARALLEL:
                 attention = table[:, anatomy.index[site.inside[0]]]
                 wasted = (table[:, i] != ALL) & (attention == ALL)
                 _refuse(plan, p, _column(wasted, i, table), "a fused block that computes its attention computes ALL")
     _validate_scores(plan)
+
+
+def _validate_regions(plan: Plan) -> None:
+    taken: dict[str, str] = {}
+    for site in plan.sites:
+        for name in site.inside:
+            if name not in plan.anatomies[0].index:
+                raise PlanError(f"{site.name} encloses {name!r}, which is no site")
+            if site.kind == REGION and taken.setdefault(name, site.name) != site.name:
+                raise PlanError(f"the regions {taken[name]} and {site.name} overlap")
 
 
 def _validate_scores(plan: Plan) -> None:
@@ -189,8 +214,10 @@ def _refuse(plan: Plan, p: int, bad: NDArray[np.bool_], rule: str) -> None:
 
 def _with_regions(anatomy: Anatomy, sites: Sequence[Site]) -> Anatomy:
     """`anatomy` with the regions among `sites` that it does not have yet."""
+    stacks = {site.stack: site.depth for site in anatomy.sites}
     for site in sites:
-        if site.kind == REGION and site.name not in anatomy.index:
+        fits = site.block + site.span <= stacks.get(site.stack, 0)
+        if site.kind == REGION and site.name not in anatomy.index and fits:
             anatomy = anatomy.with_region(site.stack, site.block, site.block + site.span - 1)
     return anatomy
 

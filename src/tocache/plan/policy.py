@@ -44,6 +44,8 @@ class Policy:
         _check("stale", self.stale, self.stale in STALE, " | ".join(STALE))
         _check("interval", self.interval, self.interval >= 1, "an integer >= 1")
         _check("spread_size", self.spread_size, self.spread_size >= 1, "an integer >= 1")
+        for name in ("staleness", "spread"):
+            _check(name, getattr(self, name), getattr(self, name) >= 0, "a number >= 0")
         _check("order", self.order, 0 <= self.order <= 4, "0 … 4")
 
     @property
