@@ -102,7 +102,9 @@ class TestOptions:
         assert isinstance(caught.value, ValueError)
 
     def test_an_unknown_recipe(self):
-        with pytest.raises(UnknownNameError, match=r"unknown recipe 'dit-ddim5'; did you mean 'dit-ddim50'\?; known"):
+        with pytest.raises(
+            UnknownNameError, match=r"unknown recipe 'dit-ddim5'; did you mean 'dit-ddim50'\?.* known: "
+        ):
             ToCa(recipe="dit-ddim5")
 
     def test_methods_are_values(self):
@@ -202,7 +204,7 @@ class TestPlanned:
         plan = planned(ToCa(3, 0.3), steps=12)
         again = planned(Planned(plan), steps=12)
         assert np.array_equal(again.fresh, plan.fresh)
-        assert str(Planned(plan)) == "ToCa(interval=3, fresh_ratio=0.3)"
+        assert str(Planned(plan)) == plan.method
 
     def test_another_number_of_steps_is_refused_unless_resampling_is_allowed(self):
         plan = planned(ToCa(3, 0.3), steps=12)
@@ -228,7 +230,7 @@ class TestPresets:
             preset("paper-n4", "pixart")
 
     def test_an_unknown_preset(self):
-        with pytest.raises(UnknownNameError, match=r"unknown preset 'paper-r66'; did you mean 'paper-r60'\?; known: "):
+        with pytest.raises(UnknownNameError, match=r"unknown preset 'paper-r66'; did you mean 'paper-r60'\?.* known: "):
             preset("paper-r66", "pixart")
 
     def test_the_default_is_the_recipe_of_whatever_family(self):

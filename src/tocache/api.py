@@ -22,7 +22,7 @@ from tocache.plan.anatomy import COND_UNCOND, UNCOND_COND, Anatomy
 from tocache.plan.files import load_plan
 from tocache.plan.plan import Plan
 from tocache.presets import DEFAULT, preset
-from tocache.report import Report
+from tocache.reports import Report
 
 CFG = {
     None: Guidance(),

@@ -36,7 +36,8 @@ class UnknownNameError(OptionError):
     def of(cls, what: str, name: str, known: Iterable[str]) -> UnknownNameError:
         """The error for `name`, with the nearest known names first and all of them after."""
         known = sorted(known)
-        return cls(f"unknown {what} {name!r}{nearest(name, known)}; known: {', '.join(known) or 'none'}")
+        hint = nearest(name, known)
+        return cls(f"unknown {what} {name!r}{hint}{'' if hint else ';'} known: {', '.join(known) or 'none'}")
 
 
 class UnsupportedModelError(TocacheError, TypeError):

@@ -145,7 +145,11 @@ class ToCa(Method):
             schedule = recipe.schedule.as_fora(recipe.schedule.interval)
         budget = recipe.budget.constant() if self.ratio == "constant" else recipe.budget
         fresh = fill_table(anatomies, steps, schedule, budget)
-        return Plan(tuple(anatomies), fresh, recipe.policy, str(self))
+        # the plan says what None meant
+        resolved = replace(
+            self, interval=recipe.schedule.interval, fresh_ratio=recipe.budget.fresh_ratio, recipe=recipe.name
+        )
+        return Plan(tuple(anatomies), fresh, recipe.policy, str(resolved))
 
     def _recipe(self, recipe: Recipe) -> Recipe:
         """`recipe` with everything that was given in its place."""

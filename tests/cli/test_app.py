@@ -18,7 +18,7 @@ from tocache.cli.app import app
 from tocache.cli.errors import shown_warnings
 from tocache.cli.progress import step_bar
 from tocache.errors import TocacheWarning
-from tocache.generate import Progress
+from tocache.generation import Progress
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Following a pipeline by its scheduler: solvers that call the model twice, runs that begin in the middle, and others."""
+"""Following a pipeline by its scheduler: solvers that call the model twice, runs that begin in the middle, …"""
 
 from __future__ import annotations
 

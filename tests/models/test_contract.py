@@ -22,7 +22,9 @@ METHODS = [tocache.ToCa(3, 0.3), tocache.FORA(3)]
 def attached(pipe: Any) -> list[str]:
     """Names of everything in a pipeline that tocache has a hold on."""
     things = {"pipeline": pipe, "scheduler": pipe.scheduler, **dict(pipe.transformer.named_modules())}
-    return [name for name, thing in things.items() if hasattr(type(thing), "_tocache_base") or "_tocache" in vars(thing)]
+    return [
+        name for name, thing in things.items() if hasattr(type(thing), "_tocache_base") or "_tocache" in vars(thing)
+    ]
 
 
 class TestFamilyContract:
@@ -105,9 +107,7 @@ class TestFamilyContract:
             tocache.enable(pipe, tocache.ToCa(3, 0.3))
         alone = [case.draw(pipe) for pipe in pipes]
         together: dict[int, torch.Tensor] = {}
-        threads = [
-            threading.Thread(target=lambda n=n: together.__setitem__(n, case.draw(pipes[n]))) for n in range(2)
-        ]
+        threads = [threading.Thread(target=lambda n=n: together.__setitem__(n, case.draw(pipes[n]))) for n in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -275,5 +275,7 @@ class TestFamilyContract:
 
 def _other(scheduler: Any) -> Any:
     """A scheduler of another class for the same model."""
-    other = EulerDiscreteScheduler if isinstance(scheduler, DPMSolverMultistepScheduler) else DPMSolverMultistepScheduler
+    other = (
+        EulerDiscreteScheduler if isinstance(scheduler, DPMSolverMultistepScheduler) else DPMSolverMultistepScheduler
+    )
     return other.from_config(scheduler.config)

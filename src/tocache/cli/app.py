@@ -70,7 +70,7 @@ def generate(
     """Draw a picture with the cache, and report what it saved."""
     from tocache.cli.progress import step_bar
     from tocache.cli.show import show_generated
-    from tocache.generate import generate as draw
+    from tocache.generation import generate as draw
     from tocache.planning import method_from
 
     chosen = method_from(

@@ -12,7 +12,7 @@ from rich.progress import ProgressColumn, Task, TaskID
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from tocache.generate import Progress
+    from tocache.generation import Progress
 
 KINDS = {"full": ("█", "red"), "partial": ("▒", "blue"), "reuse": ("·", "bright_black")}
 MIXED = ("▓", "magenta")  # several steps in one cell, of which some are full

@@ -13,7 +13,7 @@ from tocache.plan.draw import LEVELS, Stretch, draw_text, ruler, step_table, ste
 
 if TYPE_CHECKING:
     from tocache.doctor import Diagnosis
-    from tocache.generate import Generated
+    from tocache.generation import Generated
     from tocache.plan import Plan
     from tocache.planning import FamilySupport
 
@@ -33,7 +33,7 @@ def show_plan(plan: Plan) -> None:
 
 def show_generated(result: Generated) -> None:
     """Prints the report of a picture, and where it was saved."""
-    from tocache.generate import caption
+    from tocache.generation import caption
 
     console = _console()
     console.print(str(result.report))

@@ -33,7 +33,7 @@ from tocache.planning import (
     is_demo,
     usual_steps,
 )
-from tocache.report import Report, computed_table
+from tocache.reports import Report, computed_table
 
 if TYPE_CHECKING:
     from PIL.Image import Image
