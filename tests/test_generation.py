@@ -75,7 +75,7 @@ def test_the_map_adds_up_to_the_tokens_computed(compared: tuple[Generated, list[
 
 def test_caption_names_latency_flops_and_psnr(compared: tuple[Generated, list[Progress]]) -> None:
     first, second = caption(compared[0]).splitlines()
-    assert first == "ToCa(interval=3, fresh_ratio=0.3) on DiTTransformer2DModel 12 x 64, 12 steps"
+    assert first == "ToCa(interval=3, fresh_ratio=0.3, recipe='dit-ddim50') on DiTTransformer2DModel 12 x 64, 12 steps"
     for part in ("× as fast", "GFLOPs", "× fewer", "PSNR", "dB"):
         assert part in second
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tocache.engine.engine import Engine
-from tocache.engine.follow import Follower
+from tocache.engine.follow import Follower, can_follow
 from tocache.engine.intercept import owner_of
 from tocache.engine.record import Record
 from tocache.engine.wiring import Guidance
@@ -42,10 +43,11 @@ class Session:
         transformer = _transformer_of(target)
         self.engine = self._engine_of(transformer)
         if transformer is not target:
-            if not hasattr(target, "scheduler"):
+            if not can_follow(getattr(target, "scheduler", None)):
+                scheduler = type(getattr(target, "scheduler", None)).__name__
                 raise UnsupportedModelError(
-                    f"{type(target).__name__} has a transformer but no scheduler to follow; enable its transformer, "
-                    "and open a run around each sampling loop"
+                    f"{type(target).__name__}'s scheduler ({scheduler}) has no set_timesteps and step to follow; "
+                    "enable its transformer alone, and open a run around each sampling loop"
                 )
             self.follower = Follower(target, self.engine, self._move, owner=self)
 
@@ -131,9 +133,12 @@ class ManualRun:
 
     def __init__(self, engine: Engine, steps: int) -> None:
         self._engine, self._steps, self._done = engine, steps, 0
+        self._run = engine.run
 
     def step(self) -> None:
-        """Ends a step. Raises RunError after the last one."""
+        """Ends a step. Raises RunError after the last one, and when the run is over."""
+        if self._run is not self._engine.run:
+            raise RunError("this run is over; open another with tocache.run(…)")
         if self._done >= self._steps:
             raise RunError(f"step() was called more than the {self._steps} times that timesteps= announced")
         self._done += 1
@@ -153,12 +158,12 @@ def run(target: Any, *, timesteps: Sequence[Any] | torch.Tensor | int, cfg: str 
     if cfg not in CFG:
         raise OptionError(f"cfg={cfg!r} is not allowed; allowed: {', '.join(repr(known) for known in CFG)}")
     engine = _required(target).engine
-    steps = timesteps if isinstance(timesteps, int) else len(timesteps)
-    if steps < 1:
+    steps = len(timesteps) if hasattr(timesteps, "__len__") else timesteps
+    if not isinstance(steps, Integral) or steps < 1:
         raise OptionError(f"timesteps={timesteps!r} is not allowed; allowed: at least one step")
-    engine.open(lambda: steps, guidance=CFG[cfg], explicit=True)
+    engine.open(lambda: int(steps), guidance=CFG[cfg], explicit=True)
     try:
-        yield ManualRun(engine, steps)
+        yield ManualRun(engine, int(steps))
     finally:
         engine.close()
 
@@ -260,9 +265,10 @@ def _method_of(method: Method | Plan | str | Path | None, family: str, resample:
 def _check_method(session: Session) -> None:
     """A method that the model cannot follow is refused at once; token counts are known at the first forward only."""
     family, transformer = family_of(session.engine.transformer), session.engine.transformer
-    if isinstance(session.asked, Planned):
-        plan = session.asked.given
-        plan.rebased([family.anatomy(transformer, anatomy.shape) for anatomy in plan.anatomies])
-    else:
-        usual = family.default_pass(transformer, pictures=1, guided=True, itemsize=2)
-        session.method.plan([family.anatomy(transformer, usual)], family.default_steps)
+    usual = family.anatomy(transformer, family.default_pass(transformer, pictures=1, guided=True, itemsize=2))
+    if not isinstance(session.asked, Planned):
+        session.method.plan([usual], family.default_steps)
+        return
+    plan = session.asked.given
+    same = (plan.anatomies[0].family, plan.anatomies[0].model) == (usual.family, usual.model)
+    plan.rebased([family.anatomy(transformer, a.shape) for a in plan.anatomies] if same else [usual])

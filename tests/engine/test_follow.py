@@ -215,3 +215,14 @@ def test_a_pipeline_made_of_the_same_components_uses_the_cache_without_harm():
     assert torch.equal(draw(twin), plain)
     tocache.disable(pipe)
     assert torch.equal(draw(twin), plain)
+
+
+def test_a_scheduler_made_by_the_class_of_a_followed_one_is_plain_in_the_end():
+    """`type(pipe.scheduler).from_config(…)` is how many programs change a scheduler's settings."""
+    pipe = class_pipe()
+    tocache.enable(pipe, tocache.FORA(3))
+    cached = draw(pipe)
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
+    assert torch.equal(draw(pipe), cached)
+    tocache.disable(pipe)
+    assert type(pipe.scheduler) is DDIMScheduler

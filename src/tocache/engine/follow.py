@@ -38,7 +38,8 @@ class Follower:
         if self.scheduler is not None:
             _unwatch(self.scheduler, self)
         self.scheduler = scheduler
-        _watch(scheduler, self)
+        if can_follow(scheduler):  # without one, forwards belong to no run and compute everything
+            _watch(scheduler, self)
 
     def _call(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
@@ -61,7 +62,7 @@ class Follower:
         name, value = args
         if name == "scheduler" and value is not self.scheduler:
             self._watch(value)
-        elif name == "transformer" and value is not self.engine.transformer:
+        elif name == "transformer" and value is not None and value is not self.engine.transformer:
             self.engine = self._moved(value)
 
     def begin(self) -> None:
@@ -78,6 +79,11 @@ class Follower:
         """The scheduler has made a step."""
         if not self.engine.explicit:
             self.engine.tick()
+
+
+def can_follow(scheduler: Any) -> bool:
+    """Whether `scheduler` says when a run begins and when a step ends."""
+    return callable(getattr(scheduler, "set_timesteps", None)) and callable(getattr(scheduler, "step", None))
 
 
 def _watch(scheduler: Any, follower: Follower) -> None:
