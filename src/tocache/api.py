@@ -155,7 +155,7 @@ def run(target: Any, *, timesteps: Sequence[Any] | torch.Tensor | int, cfg: str 
 
     Raises NotEnabledError, OptionError for another `cfg`, RunError where a run is open already.
     """
-    if cfg not in CFG:
+    if not isinstance(cfg, str | None) or cfg not in CFG:
         raise OptionError(f"cfg={cfg!r} is not allowed; allowed: {', '.join(repr(known) for known in CFG)}")
     engine = _required(target).engine
     steps = len(timesteps) if hasattr(timesteps, "__len__") else timesteps

@@ -36,7 +36,10 @@ class Method(ABC):
 
     @abstractmethod
     def plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
-        """The plan for a run of `steps` steps, with one anatomy per pass."""
+        """The plan for a run of `steps` steps, with one anatomy per pass.
+
+        Also asked once by `enable`, at the model's usual size and steps, so that what cannot be is refused there.
+        """
 
     def __str__(self) -> str:
         """The call that makes it, with the options that are not at their defaults."""

@@ -65,7 +65,7 @@ class Walk:
         self.last: dict[tuple, int] = {}  # what is not in it is never read
         self.newest: dict[tuple, list[tuple]] = defaultdict(list)
         self.events = [(s, p, i) for s in range(plan.steps) for p in range(plan.passes) for i in range(len(plan.sites))]
-        self.scope = {i: scope[0] for scope in plan.scopes for i in scope}
+        self.scope = {i: scope[-1] for scope in plan.scopes for i in scope}
         for now, event in enumerate(self.events):
             self._visit(now, *event)
 

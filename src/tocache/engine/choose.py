@@ -33,7 +33,7 @@ def choose(
 ) -> torch.Tensor:
     """(rows, count) int64 tokens that site `i` of pass `number` computes, best first (ToCa §3.3).
 
-    `x` is the site's input (rows, tokens, width); `home` is the first site of the scope that shares this choice.
+    `x` is the site's input (rows, tokens, width); `home` is the last site of the scope that shares this choice.
     """
     policy, shape = plan.policy, plan.anatomies[number].shape
     rows, tokens = x.shape[0], x.shape[1]

@@ -132,7 +132,6 @@ class Engine:
             anatomy=lambda shape: self.family.anatomy(self.transformer, shape),
             on_choice=self._tell_choice if self.on_choice else None,
         )
-        self.record = self.run.record
 
     def tick(self) -> None:
         """Ends a step; after the last one the run is over."""
@@ -167,6 +166,7 @@ class Engine:
         if not run.enter(self.family.measure(self.transformer, arguments), partial(self._grid, arguments)):
             self._warn(f"the run cannot be followed ({run.lost}): everything is computed")
             return call(*args, **kwargs)
+        self.record = run.record
         self._prepare(run)
         copied = run.copied()
         try:

@@ -36,8 +36,7 @@ def intercept(target: Any, handlers: dict[str, Handler], owner: Any = None) -> N
     Methods are named as the class names them ("__call__", "step"). Handlers that `target` had before are replaced.
     `owner` is whatever `owner_of(target)` shall return.
     """
-    release(target)
-    base = type(target)
+    base = plain_class(target)  # also of an object that the class of an intercepted one has made
     # set past the class's own __setattr__: torch modules and pipelines register what is set on them
     target.__dict__[_ATTACHED] = _Attached(dict(handlers), owner)
     object.__setattr__(target, "__class__", _subclass(base, tuple(sorted(handlers))))

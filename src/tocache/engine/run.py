@@ -52,7 +52,7 @@ class Run:
         self._held = 0
         self._rows: dict[int, int] = {}  # of each pass when it was first seen
         self._outputs: dict[int, Any] = {}  # of passes that a later pass of the step copies
-        self._chosen: dict[tuple[int, int], torch.Tensor] = {}  # (pass, scope's first site) → this step's tokens
+        self._chosen: dict[tuple[int, int], torch.Tensor] = {}  # (pass, scope's last site) → this step's tokens
         self._generator: torch.Generator | None = None
         self._clock = time.perf_counter()
 
@@ -150,18 +150,17 @@ class Run:
         if known and _same(self._anatomies[self.number].shape, shape):
             return
         anatomy = self._anatomy(replace(shape, grid=grid()))
-        if known:
-            self._anatomies[self.number] = anatomy
-        elif not self._anatomies:  # the other passes that were announced are taken to be like the first
+        anatomies = [*self._anatomies[: self.number], anatomy, *self._anatomies[self.number + 1 :]]
+        if not self._anatomies:  # the other passes that were announced are taken to be like the first
             others = (replace(anatomy.shape, name=name, halves=halves) for name, halves in self._passes[1:])
-            self._anatomies = [anatomy, *(replace(anatomy, shape=other) for other in others)]
-        else:
-            self._anatomies.append(anatomy)
+            anatomies += [replace(anatomy, shape=other) for other in others]
         assert self.steps is not None
-        self.record.plan = self._planner(self._anatomies, self.steps)
+        self.record.plan = self._planner(anatomies, self.steps)
+        self._anatomies = anatomies
         self.new_plan = True
         self._lifetimes = lifetimes(self.record.plan)
-        self._home = {i: scope[0] for scope in self.plan.scopes for i in scope}
+        # the last site of a scope keeps its ages: all of them are full where that one is, also when block 0 alone is
+        self._home = {i: scope[-1] for scope in self.plan.scopes for i in scope}
         while len(self._caches) < len(self._anatomies):
             self._caches.append(PassCache(len(self.plan.sites)))
         self._caches[self.number].clear()
@@ -289,7 +288,11 @@ class Run:
 
     def blend(self, i: int, rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Site `i` has computed some rows (rows, k, width): its feature with those in their places."""
-        value = scatter_rows(self._forecast(i), rows, index)
+        value = self._forecast(i)
+        owned = torch.is_inference_mode_enabled() or not (torch.is_grad_enabled() or value.is_inference())
+        value = scatter_rows(value if owned else value.clone(), rows, index)
+        if not owned and self.plan.policy.stale == "reuse":  # autograd may still need the old tensor as it was
+            self.cache.features[i][-1].value = value.detach()
         self._settle(i)
         return value
 

@@ -15,7 +15,7 @@ class PassCache:
 
     features[i]  the newest full features of site i, oldest first, each (rows, tokens, width)
     maps[i]      base score → (rows, tokens) float32, as last read off site i's attention
-    fresh_at[i]  (rows, tokens) int32 step at which each token of the scope that begins at site i was last fresh;
+    fresh_at[i]  (rows, tokens) int32 step at which each token of the scope that ends at site i was last fresh;
                  None where all of them were fresh at `full_at[i]`
     """
 

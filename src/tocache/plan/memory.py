@@ -129,7 +129,7 @@ def _maps(plan: Plan, p: int, i: int, site: Site, keep: Bits, ledger: _Ledger) -
 
 def _ages(plan: Plan, p: int, scope: tuple[int, ...], keep: Bits, ledger: _Ledger) -> None:
     anatomy = plan.anatomies[p]
-    home = scope[0]
+    home = scope[-1]
     size = anatomy.shape.rows * anatomy.tokens(plan.sites[home]) * AGE_BYTES
     chosen = np.sort(np.concatenate([ledger.event(p, j)[plan.choices[:, p, j] > 0] for j in scope]))
     for born, died in _spans(ledger.event(p, home)[plan.amounts[:, p, home] == ALL], ledger.change.size):

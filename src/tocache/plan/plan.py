@@ -155,6 +155,8 @@ def _validate(plan: Plan) -> None:
     assert plan.source is not None
     if plan.source.shape != plan.fresh.shape[:2]:
         raise PlanError(f"source has shape {plan.source.shape}; expected (steps, passes) = {plan.fresh.shape[:2]}")
+    if (plan.source[0] >= 0).any():
+        raise PlanError(f"step 0, pass {int(plan.source[0].argmax())}: the first step must be ALL, it copies no pass")
     _validate_regions(plan)
     for p, anatomy in enumerate(plan.anatomies):
         if tuple(s.name for s in anatomy.sites) != tuple(s.name for s in sites):
