@@ -40,8 +40,8 @@ class Case:
             arguments |= {"use_resolution_binning": False, "clean_caption": False}
         if self.name == "flux":
             arguments |= {"output_type": "latent", "max_sequence_length": 16, "height": 128, "width": 128}
-        images: torch.Tensor = pipe(prompts, **arguments | options).images
-        return images
+        # DiTPipeline answers output_type="pt" with an array before diffusers 0.41
+        return torch.as_tensor(pipe(prompts, **arguments | options).images)
 
 
 CASES = (

@@ -29,7 +29,8 @@ def pipe():
 
 
 def draw(pipe, steps: int = 9) -> torch.Tensor:
-    return pipe([1], generator=torch.Generator().manual_seed(0), num_inference_steps=steps, output_type="pt").images
+    drawn = pipe([1], generator=torch.Generator().manual_seed(0), num_inference_steps=steps, output_type="pt").images
+    return torch.as_tensor(drawn)
 
 
 def meta(name: str, **config):

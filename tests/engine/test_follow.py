@@ -29,7 +29,7 @@ def class_pipe(seed: int = 0):
 
 def draw(pipe, steps: int = 12, **options) -> torch.Tensor:
     options |= {"generator": torch.Generator().manual_seed(0), "num_inference_steps": steps, "output_type": "pt"}
-    return pipe([3], **options).images
+    return torch.as_tensor(pipe([3], **options).images)
 
 
 def draw_text(pipe, steps: int) -> torch.Tensor:

@@ -20,12 +20,16 @@ class Seen:
     value: torch.Tensor
     mask: torch.Tensor | None
     scale: float | None
+    plain: bool  # neither causal nor with dropout
 
 
 class Probe(TorchFunctionMode):
-    """While active, hands every call of `F.scaled_dot_product_attention` in this thread to `look`, then runs it."""
+    """While active, hands every call of `F.scaled_dot_product_attention` in this thread to `look`.
 
-    def __init__(self, look: Callable[[Seen], None]) -> None:
+    What `look` returns is the result of the call; where it returns None, the call runs as it is.
+    """
+
+    def __init__(self, look: Callable[[Seen], torch.Tensor | None]) -> None:
         super().__init__()
         self.look = look
 
@@ -34,7 +38,9 @@ class Probe(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
-            self.look(_seen(*args, **kwargs))
+            output = self.look(_seen(*args, **kwargs))
+            if output is not None:
+                return output
         return func(*args, **kwargs)
 
 
@@ -48,4 +54,4 @@ def _seen(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Seen:
-    return Seen(query, key, value, attn_mask, scale)
+    return Seen(query, key, value, attn_mask, scale, plain=dropout_p == 0.0 and not is_causal)

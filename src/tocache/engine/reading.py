@@ -10,7 +10,7 @@ import torch
 from tocache.engine.probe import Probe, Seen
 from tocache.engine.run import Run
 from tocache.engine.wiring import Attention
-from tocache.kernels import attention_column_sums, attention_entropy, scatter_rows
+from tocache.kernels import attention_entropy, attention_with_column_sums, scatter_rows
 from tocache.tokens import score_key_norm, score_value_norm
 
 
@@ -23,11 +23,20 @@ def read_self_attention(run: Run, wiring: Attention, compute: Callable[[], Any])
     found: list[dict[str, torch.Tensor]] = []
     tokens = [run.tokens(group) for group in wiring.groups]
 
-    def look(seen: Seen) -> None:
-        if not found:  # adapters may attend again, to tokens of their own
-            whole = {name: _self_score(name, seen) for name in names}
-            parts = {name: torch.split(values, tokens, dim=1) for name, values in whole.items()}
-            found.extend({n: parts[n][g].contiguous() for n in names} for g in range(len(wiring.groups)))
+    def look(seen: Seen) -> torch.Tensor | None:
+        if found or not seen.plain:  # adapters may attend again, to tokens of their own
+            return None
+        output, whole = None, {}
+        for name in names:
+            if name == "influence":
+                output, whole[name] = attention_with_column_sums(
+                    seen.query, seen.key, seen.value, mask=seen.mask, scale=seen.scale
+                )
+            else:
+                whole[name] = score_value_norm(seen.value) if name == "value-norm" else score_key_norm(seen.key)
+        parts = {name: torch.split(values, tokens, dim=1) for name, values in whole.items()}
+        found.extend({n: parts[n][g].contiguous() for n in names} for g in range(len(wiring.groups)))
+        return output
 
     with Probe(look):
         y = compute()
@@ -52,7 +61,7 @@ def read_cross_attention(
     found: list[torch.Tensor] = []
 
     def look(seen: Seen) -> None:
-        if not found:
+        if not found and seen.plain:
             found.append(attention_entropy(seen.query, seen.key, mask=seen.mask, scale=seen.scale, weight=weight))
 
     with Probe(look):
@@ -64,10 +73,3 @@ def read_cross_attention(
         entropy = found[0] if index is None or before is None else scatter_rows(before, found[0], index)
         run.note_map(site, {"entropy": entropy})
     return y
-
-
-def _self_score(name: str, seen: Seen) -> torch.Tensor:
-    """(rows, keys) float32."""
-    if name == "influence":
-        return attention_column_sums(seen.query, seen.key, mask=seen.mask, scale=seen.scale)
-    return score_value_norm(seen.value) if name == "value-norm" else score_key_norm(seen.key)
