@@ -99,16 +99,19 @@ class Report:
         seconds = ", ".join(f"{kind} {value:.3g} s" for kind, value in self.seconds_by_kind.items())
         lines.append(f"  steps    {self.steps}: {kinds}")
         lines.append(f"  a step   {seconds}")
-        lines.append(
-            f"  FLOPs    {self.flops_computed / 1e12:.4g} T of {self.flops_uncached / 1e12:.4g} T: "
-            f"{self.speedup:.2f}x fewer"
-        )
+        computed, uncached = in_units(self.flops_computed), in_units(self.flops_uncached)
+        lines.append(f"  FLOPs    {computed} of {uncached}: {self.speedup:.2f}x fewer")
         if self.flops_scores:
-            lines.append(f"  scores   {self.flops_scores / 1e12:.3g} T more, for exact attention scores")
+            lines.append(f"  scores   {in_units(self.flops_scores)} more, for exact attention scores")
         lines.append(f"  cache    {(self.cache_bytes_peak or 0) / 2**20:.1f} MiB at most")
         if self.overruled:
             lines.append(f"  overruled  {self.overruled} times a site computed everything: nothing valid was cached")
         return "\n".join(lines)
+
+
+def in_units(flops: float) -> str:
+    """FLOPs with four digits and the unit that suits them: G or T."""
+    return f"{flops / 1e12:.4g} T" if flops >= 1e11 else f"{flops / 1e9:.4g} G"
 
 
 def computed_table(record: Record, plan: Plan) -> Table:
