@@ -46,7 +46,9 @@ def attention_probabilities(
     scaled = (query.float() * scale).reshape(batch, rows, -1)  # (B, H, M, D) -> (B·H, M, D)
     torch.bmm(scaled, key.flatten(0, 1).transpose(1, 2), out=flat)  # (B·H, M, N)
     logits = flat.view(*lead, rows, columns)
-    blind = None if mask is None else _add_mask(logits, mask)
+    blind = None if mask is None else _blind(mask)
+    if mask is not None:
+        _add_mask(logits, mask)
     if logsumexp is None:
         torch.softmax(logits, dim=-1, out=logits)
     else:
@@ -54,10 +56,21 @@ def attention_probabilities(
     return logits if blind is None else logits.masked_fill_(blind, 0.0)
 
 
-def _add_mask(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Masks `logits` in place; returns (B, H, M, 1) True where a query sees no key, whose softmax would be NaN."""
+def _add_mask(logits: torch.Tensor, mask: torch.Tensor) -> None:
+    """Masks `logits` in place."""
     if mask.dtype == torch.bool:
         logits.masked_fill_(~mask, -torch.inf)
     else:
         logits.add_(mask)
-    return logits.amax(dim=-1, keepdim=True) == -torch.inf
+
+
+def _blind(mask: torch.Tensor) -> torch.Tensor | None:
+    """Broadcastable to (B, H, M, 1): True where a query sees no key, whose softmax would be NaN; None if all see one.
+
+    Read off the mask before it was expanded: the same for all heads and queries, most masks are a few numbers. An
+    accelerator is not asked whether there is any such query, since the answer would have to be waited for.
+    """
+    own = mask[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in mask.stride()[:-1])]
+    hidden = ~own if own.dtype == torch.bool else own == -torch.inf
+    blind = hidden.all(dim=-1, keepdim=True)
+    return None if mask.device.type == "cpu" and not bool(blind.any()) else blind

@@ -62,6 +62,13 @@ class ModelFamily(ABC):
         return f"{plain_class(transformer).__name__} {depth} x {width_of(transformer)}"
 
 
+def patched(transformer: Any, latents: Any) -> tuple[int, tuple[int, int]]:
+    """Rows, and the grid of tokens that the patches of `latents` (rows, channels, height, width) make."""
+    rows, _, height, width = latents.shape
+    patch = transformer.config.patch_size
+    return rows, (height // patch, width // patch)
+
+
 def width_of(transformer: Any) -> int:
     """Channels of the token stream."""
     return int(transformer.config.num_attention_heads * transformer.config.attention_head_dim)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tocache.engine.wiring import Attention, Guidance, Layer, Stack, TokenWise
-from tocache.models.base import ModelFamily, itemsize_of, width_of
+from tocache.models.base import ModelFamily, itemsize_of, patched, width_of
 from tocache.plan.anatomy import COND_UNCOND, MLP, SELF_ATTENTION, Anatomy, Cost, Pass, Site
 from tocache.plan.budget import Budget
 from tocache.plan.policy import Policy
@@ -60,9 +60,7 @@ class DiT(ModelFamily):
         return (Stack(STACK, ("hidden_states",)),)
 
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
-        rows, _, height, width = arguments["hidden_states"].shape
-        patch = transformer.config.patch_size
-        grid = (height // patch, width // patch)
+        rows, grid = patched(transformer, arguments["hidden_states"])
         return Pass(rows, {"image": grid[0] * grid[1]}, grid, itemsize=itemsize_of(transformer))
 
     def default_pass(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> Pass:
