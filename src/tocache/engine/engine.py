@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from tocache.engine.regions import BlockHandler, RegionLayer
 from tocache.engine.run import Planner, Run
 from tocache.engine.wiring import Family, Guidance, TokenWise
 from tocache.errors import AttachError, RunError, TocacheWarning
-from tocache.plan.anatomy import REGION
+from tocache.plan.anatomy import REGION, Anatomy
 from tocache.plan.plan import Plan
 
 FEW_STEPS = 8
@@ -48,7 +48,7 @@ class Engine:
         self._regions: dict[str, Handler] = {}
         self._chunkable: dict[str, str] = {}  # block path → site whose module it may call in chunks
         self._warned: set[str] = set()
-        self._plans: dict[Any, Plan] = {}
+        self._plans: dict[tuple[Any, ...], Plan] = {}
         self._find_handlers()
 
     # ── wiring ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -215,23 +215,9 @@ class Engine:
     def _grid(self, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
         return self.family.grid(self.transformer, arguments)
 
-    def _plan(self, anatomies: Any, steps: int) -> Plan:
+    def _plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
         """The planner's plan, made once for each shape: planning every picture of a folder anew would cost."""
-        key = (
-            steps,
-            *(
-                (
-                    a.shape.rows,
-                    tuple(a.shape.tokens.items()),
-                    a.shape.grid,
-                    a.shape.halves,
-                    a.shape.name,
-                    a.shape.itemsize,
-                    a.shape.context,
-                )
-                for a in anatomies
-            ),
-        )
+        key = (steps, *(repr(anatomy.shape) for anatomy in anatomies))
         if key not in self._plans:
             if len(self._plans) >= 16:
                 self._plans.clear()

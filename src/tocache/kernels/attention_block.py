@@ -19,6 +19,11 @@ def block_elements(device: torch.device) -> int:
     return _BLOCK_CPU if device.type == "cpu" else _BLOCK_ACCELERATOR
 
 
+def in_float32(device: torch.device) -> torch.autocast:
+    """The context in which scores are computed: a caller's autocast would make halves of the float32 products."""
+    return torch.autocast(device.type, enabled=False)
+
+
 def repeat_key_heads(key: torch.Tensor, heads: int) -> torch.Tensor:
     """(B, Hk, N, D) -> (B, heads, N, D): under grouped-query attention, consecutive query heads share a key head."""
     return key if key.shape[1] == heads else key.repeat_interleave(heads // key.shape[1], dim=1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from tocache.kernels.attention_block import attention_probabilities, repeat_key_heads
+from tocache.kernels.attention_block import attention_probabilities, in_float32, repeat_key_heads
 from tocache.kernels.column_sums import attention_column_sums
 
-# Elements of one image's map, all heads, up to which a CPU keeps it near enough that one pass is the faster way:
-# at (8, 16, 256, 72) in bfloat16 on two cores 16 to 19 ms, where attention takes 21 and the sums another 11.
+# Elements of one image's map, all heads, up to which a CPU keeps it near enough that one pass is the faster way.
+# benchmarks/results/latency.jsonl has both: a full step cost 3.8% more with a second look, and 0.1% less in one pass.
 _ONE_PASS_ELEMENTS = 2**21
 
 
@@ -29,7 +29,8 @@ def attention_with_column_sums(
     torch's attention and a second look.
     """
     if _one_pass_pays(query, key):
-        return _one_pass(query, key, value, mask, query.shape[-1] ** -0.5 if scale is None else scale)
+        with in_float32(query.device):
+            return _one_pass(query, key, value, mask, query.shape[-1] ** -0.5 if scale is None else scale)
     grouped = key.shape[1] != query.shape[1]
     output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped)
     return output, attention_column_sums(query, key, mask=mask, scale=scale)

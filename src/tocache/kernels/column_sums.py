@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from tocache.errors import UnknownNameError
-from tocache.kernels.attention_block import attention_probabilities, block_elements, repeat_key_heads
+from tocache.kernels.attention_block import attention_probabilities, block_elements, in_float32, repeat_key_heads
 
 
 class ColumnSums(Protocol):
@@ -94,6 +94,19 @@ def column_sums_torch(
     key = repeat_key_heads(key, heads)
     if mask is not None:
         mask = mask.expand(batch, heads, rows, columns)
+    with in_float32(query.device):
+        return _blockwise(query, key, mask, scale, logsumexp)
+
+
+def _blockwise(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    logsumexp: torch.Tensor | None,
+) -> torch.Tensor:
+    batch, heads, rows, _ = query.shape
+    columns = key.shape[2]
     step = _block_shape(batch, heads, rows, columns, block_elements(query.device))
     scratch = torch.empty(step[0] * step[1] * step[2] * columns, dtype=torch.float32, device=query.device)
     by_head = torch.zeros(batch, heads, columns, dtype=torch.float32, device=query.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tocache.kernels.attention_block import attention_probabilities, block_elements, repeat_key_heads
+from tocache.kernels.attention_block import attention_probabilities, block_elements, in_float32, repeat_key_heads
 
 _LOG_OFFSET = 1e-7  # inside the published logarithm, so that hidden keys give 0 · log(1e-7) instead of NaN
 
@@ -42,7 +42,8 @@ def attention_entropy(
         for start in range(0, rows, step):
             m = slice(start, start + step)
             part = None if mask is None else mask[b, :, m]
-            probabilities = attention_probabilities(query[b, :, m], keys, scratch, scale=scale, mask=part)
+            with in_float32(query.device):
+                probabilities = attention_probabilities(query[b, :, m], keys, scratch, scale=scale, mask=part)
             mixed = probabilities.mean(dim=1).mul_(weight)  # (1, H, m, L) -> (1, m, L)
             entropy[b, m] = -(mixed * torch.log(mixed + _LOG_OFFSET)).sum(dim=-1)  # (1, m, L) -> (1, m)
     return entropy

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +66,18 @@ class _Ledger:
         return int(np.cumsum(self.change).max(initial=0))
 
 
+# A plan never changes, and every run and report of it asks for the same.
+_known: WeakKeyDictionary[Plan, Lifetimes] = WeakKeyDictionary()
+
+
 def lifetimes(plan: Plan) -> Lifetimes:
-    """The lifetimes of everything that running `plan` caches."""
+    """The lifetimes of everything that running `plan` caches; worked out once for each plan."""
+    if plan not in _known:
+        _known[plan] = _lifetimes(plan)
+    return _known[plan]
+
+
+def _lifetimes(plan: Plan) -> Lifetimes:
     features = np.zeros(plan.fresh.shape, dtype=np.uint8)
     keep = np.zeros(plan.fresh.shape, dtype=np.uint8)
     ledger = _Ledger(plan)
