@@ -133,8 +133,9 @@ def test_plan_needs_no_torch() -> None:
         f"package.__path__ = [{str(SOURCE)!r}]\n"
         "sys.modules.update(tocache=package, torch=None, diffusers=None, transformers=None)\n"
         "import tocache.plan\n"
+        "print(tocache.plan.ALL)\n"
     )
-    run_python(code)
+    assert run_python(code).strip() == "-1"
 
 
 def test_source_knows_no_machine() -> None:
