@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tocache.demo.random_pipelines import random_class_pipeline, random_flux_pipeline, random_text_pipeline
+from tocache.demo.random_video import random_video_pipeline
 
 # The models here are so small that a second thread costs more than it gives, most of all on a busy machine.
 torch.set_num_threads(1)
@@ -40,6 +41,10 @@ class Case:
             arguments |= {"use_resolution_binning": False, "clean_caption": False}
         if self.name == "flux":
             arguments |= {"output_type": "latent", "max_sequence_length": 16, "height": 128, "width": 128}
+        if self.name == "opensora":
+            small = {"height": 64, "width": 64, "num_frames": 17, "clean_caption": False}
+            frames = pipe(prompts, **arguments | {"output_type": "latent"} | small | options).frames
+            return torch.as_tensor(frames)
         # DiTPipeline answers output_type="pt" with an array before diffusers 0.41
         return torch.as_tensor(pipe(prompts, **arguments | options).images)
 
@@ -59,6 +64,13 @@ CASES = (
         ("a red circle", "a blue square above a circle", "sea"),
         {},
         {"double_depth": 2, "single_depth": 3, "sample_size": 16},
+    ),
+    Case(
+        "opensora",
+        random_video_pipeline,
+        ("a red circle", "a blue square above a circle", "sea"),
+        {"guidance_scale": 1.0},
+        {"depth": 2},
     ),
 )
 

@@ -231,7 +231,7 @@ def test_pictures_that_are_not_square_and_have_no_map(
 ) -> None:
     from dataclasses import replace
 
-    wide = replace(compared[0], image=compared[0].image.resize((512, 256)), freshness=None)
+    wide = replace(compared[0], frames=(compared[0].image.resize((512, 256)),), freshness=None)
     draw_comparison(wide, tmp_path / "wide.png")
     with Image.open(tmp_path / "wide.png") as picture:
         assert picture.width > 2 * picture.height

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tocache.errors import OptionError, UnknownNameError
-from tocache.methods import FORA, Method, ToCa
+from tocache.methods import FORA, PAB, Method, ToCa
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,12 @@ _PRESETS = (
     Preset("paper-n4", "flux", ToCa(4, 0.1), 50, "ToCa's README: FLUX.1-dev 1024, N = 4, 1263 TFLOPs"),
     Preset("paper-n5", "flux", ToCa(5, 0.1), 50, "ToCa's README: FLUX.1-dev 1024, N = 5, 1127 TFLOPs"),
     Preset("paper-n6", "flux", ToCa(6, 0.1), 50, "ToCa's README: FLUX.1-dev 1024, N = 6, 990 TFLOPs"),
+    Preset("paper-r80-video", "opensora", ToCa(3, 0.134), 30, "ToCa table 2: Open-Sora 480p 2 s, R = 80%, 1440 TFLOPs"),
+    Preset("paper-r85-video", "opensora", ToCa(3, 0.1), 30, "ToCa table 2: Open-Sora 480p 2 s, R = 85%, 1394 TFLOPs"),
+    Preset("paper-fora2", "opensora", FORA(2), 30, "ToCa's FORA row: Open-Sora 480p 2 s, 1751 TFLOPs"),
+    Preset("paper-pab1", "opensora", PAB(2, 4, 6), 30, "ToCa's PAB row 1: Open-Sora 480p 2 s, 2658 TFLOPs"),
+    Preset("paper-pab2", "opensora", PAB(3, 5, 7), 30, "ToCa's PAB row 2: Open-Sora 480p 2 s, 2615 TFLOPs"),
+    Preset("paper-pab3", "opensora", PAB(5, 7, 9), 30, "ToCa's PAB row 3: Open-Sora 480p 2 s, 2558 TFLOPs"),
 )
 PRESETS = {preset.name: preset for preset in _PRESETS}
 

@@ -18,6 +18,7 @@ _MARKS = {  # a parameter that only this family has
     "y_embedder.embedding_table.weight": "dit",
     "blocks.0.cross_attn.kv_linear.weight": "pixart",
     "double_blocks.0.img_mlp.0.weight": "flux",
+    "spatial_blocks.0.cross_attn.kv_linear.weight": "opensora",
 }
 _FRAGILE_GAP = 1e-6  # scores this close may be told apart the other way round elsewhere
 
@@ -50,11 +51,11 @@ class Golden:
 
     @property
     def family(self) -> str:
-        """`dit`, `pixart` or `flux`, told by the names of the parameters."""
+        """`dit`, `pixart`, `flux` or `opensora`, told by the names of the parameters."""
         for mark, family in _MARKS.items():
             if mark in self.spec["shapes"]:
                 return family
-        raise GoldenError("its model is none of DiT, PixArt and FLUX")
+        raise GoldenError("its model is none of DiT, PixArt, FLUX and Open-Sora")
 
     def required(self) -> Mapping[str, Any]:
         """The metadata of a run; raises GoldenError for a file of single forwards."""

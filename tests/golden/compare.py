@@ -32,11 +32,21 @@ _MLP = (_DOUBLE, "mlp", "image")
 _CROSS = (_DOUBLE, "cross-attention", "image")
 _TEXT = (_DOUBLE, "mlp", "text")
 _PARALLEL = (_SINGLE, "parallel", "joint")
+_SPATIAL_CROSS = ("spatial_blocks", "cross-attention", "image")
+_SPATIAL_MLP = ("spatial_blocks", "mlp", "image")
+_TEMPORAL_CROSS = ("temporal_blocks", "cross-attention", "image")
+_TEMPORAL_MLP = ("temporal_blocks", "mlp", "image")
 # the arrays of token counts, and how the arrays of choices name a module
 _COUNTS: Mapping[str, Mapping[str, Group]] = {
     "dit": {"k_mlp": _MLP},
     "pixart": {"k_cross": _CROSS, "k_mlp": _MLP},
     "flux": {"k_double_img": _MLP, "k_double_txt": _TEXT, "k_single": _PARALLEL},
+    "opensora": {
+        "k_spatial_cross-attn": _SPATIAL_CROSS,
+        "k_spatial_mlp": _SPATIAL_MLP,
+        "k_temporal_cross-attn": _TEMPORAL_CROSS,
+        "k_temporal_mlp": _TEMPORAL_MLP,
+    },
 }
 _MODULES: Mapping[tuple[str | None, str], Group] = {
     (None, "mlp"): _MLP,
@@ -44,6 +54,10 @@ _MODULES: Mapping[tuple[str | None, str], Group] = {
     ("double", "img_mlp"): _MLP,
     ("double", "txt_mlp"): _TEXT,
     ("single", "mlp"): _PARALLEL,
+    ("spatial", "cross-attn"): _SPATIAL_CROSS,
+    ("spatial", "mlp"): _SPATIAL_MLP,
+    ("temporal", "cross-attn"): _TEMPORAL_CROSS,
+    ("temporal", "mlp"): _TEMPORAL_MLP,
 }
 _RECIPES: Mapping[tuple[str, str], str] = {
     ("dit", "ToCa-ddim50"): "dit-ddim50",
@@ -53,6 +67,8 @@ _RECIPES: Mapping[tuple[str, str], str] = {
     ("pixart", "constant"): "pixart",
     ("flux", "ToCa"): "flux",
     ("flux", "constant"): "flux",
+    ("opensora", "ToCa"): "opensora",
+    ("opensora", "constant"): "opensora",
 }
 
 
@@ -158,7 +174,7 @@ def method(golden: Golden) -> tocache.Method:
     recipe = _RECIPES.get((golden.family, scheduler))
     if recipe is None:
         unknown("ratio_scheduler", scheduler, ", ".join(s for family, s in _RECIPES if family == golden.family))
-    if ratio == 0:
+    if ratio == 0 and golden.family != "opensora":  # whose cycles stay as they are without fresh tokens
         return tocache.FORA(interval=interval)
     return tocache.ToCa(
         interval=interval,
@@ -185,12 +201,24 @@ def run(golden: Golden, transformer: nn.Module, how: tocache.Method) -> tuple[Te
 
 def _layers_equal(golden: Golden, plan: tocache.Plan) -> bool:
     """Whether the same blocks are full: computed whole at every site."""
+    if golden.family == "opensora":
+        return _kinds_equal(golden, plan)
     for stack in dict.fromkeys(site.stack for site in plan.sites):
         blocks = range(1 + max(site.block for site in plan.sites if site.stack == stack))
         ours = [(_amounts(plan, stack, block) == -1).all(axis=1) for block in blocks]
         if not np.array_equal(np.stack(ours, axis=1), _recorded_layers(golden, len(blocks), plan.steps)):
             return False
     return True
+
+
+def _kinds_equal(golden: Golden, plan: tocache.Plan) -> bool:
+    """Whether the same steps are full for each kind of module, in every block."""
+    modules = {"temporal-attention": "attn", "self-attention": "attn", "cross-attention": "cross-attn", "mlp": "mlp"}
+    full = plan.fresh[:, 0] == -1
+    return all(
+        np.array_equal(np.flatnonzero(full[:, i]), golden.arrays[f"full_{modules[site.kind]}"])
+        for i, site in enumerate(plan.sites)
+    )
 
 
 def _amounts(plan: tocache.Plan, stack: str, block: int) -> NDArray[np.int32]:
@@ -232,10 +260,10 @@ def _selections(golden: Golden, trace: tocache.Trace, columns: Sites) -> tuple[i
 
 
 def _parse_choice(name: str) -> tuple[int, Group, int]:
-    parts: Any = re.fullmatch(r"idx_step(\d+)_(?:(double|single)_)?layer(\d+)_(.+)", name)
+    parts: Any = re.fullmatch(r"idx_step(\d+)_(?:(double|single|spatial|temporal)_)?layer(\d+)_(.+)", name)
     group = _MODULES.get((parts[2], parts[4])) if parts else None
     if group is None:
-        unknown("choice", name, "idx_step<number>_[double_|single_]layer<number>_<module>")
+        unknown("choice", name, "idx_step<number>_[double_|single_|spatial_|temporal_]layer<number>_<module>")
     return int(parts[1]), group, int(parts[3])
 
 

@@ -1,4 +1,4 @@
-"""Each family's sampling loop around a bare diffusers transformer, as its golden runs were made."""
+"""Each family's sampling loop around a bare transformer, as its golden runs were made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from .cases import Golden, GoldenError, draws, unknown
 from .samplers import Ancestral, Multistep, guided
 from .weights import fill
 
-CFG = {"dit": "cond,uncond", "pixart": "uncond,cond", "flux": None}  # order of the halves in a batch
+# order of the halves in a batch
+CFG = {"dit": "cond,uncond", "pixart": "uncond,cond", "flux": None, "opensora": "cond,uncond"}
+_OPENSORA_TEXT = 11  # tokens of text in the single forwards; the files do not say it, it is that of their run
 
 Model = Callable[..., tuple[Tensor]]  # a transformer, called with return_dict=False
 
@@ -28,12 +30,13 @@ def timesteps(golden: Golden) -> list[float]:
     if golden.family == "pixart":
         solver = Multistep(meta["steps"])
         return [float(solver.timestep(i)) for i in range(meta["steps"])]
-    return [float(t) for t in golden.arrays["timesteps"][:-1]]
+    times = [float(t) for t in golden.arrays["timesteps"]]
+    return times if golden.family == "opensora" else times[:-1]  # FLUX's hold the last time, 0, too
 
 
 def sample(golden: Golden, model: Model, after_step: Callable[[], object] = lambda: None) -> Tensor:
     """The final latent, in the golden's shape; `after_step` is called once the model's part of a step is done."""
-    loops = {"dit": _sample_dit, "pixart": _sample_pixart, "flux": _sample_flux}
+    loops = {"dit": _sample_dit, "pixart": _sample_pixart, "flux": _sample_flux, "opensora": _sample_opensora}
     with torch.no_grad():
         return loops[golden.family](golden, model, after_step)
 
@@ -45,9 +48,9 @@ def forwards(golden: Golden, build: Callable[[int | None], Model]) -> Iterator[t
         raise GoldenError("it holds no out_… arrays")
     models: dict[str, Model] = {}
     for name in outputs:
-        parts = re.fullmatch(r"out_(S(\d+)|\d+x\d+)_t([\d.]+)", name)
+        parts = re.fullmatch(r"out_(?:(S(\d+)|\d+x\d+)_)?t([\d.]+)", name)
         if parts is None:
-            unknown("array", name, "out_S<size>_t<time>, out_<rows>x<columns>_t<time>")
+            unknown("array", name, "out_S<size>_t<time>, out_<rows>x<columns>_t<time>, out_t<time>")
         size, side, time = parts.groups()
         if size not in models:
             models[size] = build(int(side) if side else None)
@@ -125,6 +128,34 @@ def _sample_flux(golden: Golden, model: Model, after_step: Callable[[], object])
     return x
 
 
+def _sample_opensora(golden: Golden, model: Model, after_step: Callable[[], object]) -> Tensor:
+    meta = golden.required()
+    if not str(meta["sampler"]).startswith("rflow"):
+        unknown("sampler", meta["sampler"], "rflow, use_timestep_transform")
+    x, caption = golden.tensor("noise"), golden.tensor("caption").squeeze(1)
+    name = "y_embedder.y_embedding"
+    null = fill(name, golden.spec["shapes"][name], golden.spec["overrides"])
+    lengths = golden.tensor("caption_len")[:, None]
+    mask = (torch.arange(caption.shape[1]) < lengths).int().repeat(2, 1)  # the null caption takes the prompt's length
+    text = {
+        "encoder_hidden_states": torch.cat([caption, null.expand_as(caption)]),
+        "encoder_attention_mask": mask,
+        **_opensora_size(golden),
+    }
+    for now, after in pairwise([*golden.arrays["timesteps"].tolist(), 0.0]):
+        times = torch.full((2 * len(x),), now)
+        output = model(torch.cat([x, x]), timestep=times, return_dict=False, **text)[0]
+        after_step()
+        cond, uncond = output[:, : x.shape[1]].chunk(2)  # the other channels are unused
+        x = x + (now - after) / 1000 * guided(cond, uncond, meta["cfg_scale"])
+    return x
+
+
+def _opensora_size(golden: Golden) -> dict[str, float]:
+    info = (golden.meta or next(iter(golden.spec["runs"].values())))["info"]
+    return {name: float(info[name]) for name in ("height", "width", "fps")}
+
+
 def _flux_inputs(golden: Golden, prefix: str, guidance: float) -> dict[str, Tensor]:
     image, text = golden.tensor(f"{prefix}img"), golden.tensor(f"{prefix}txt")
     return {
@@ -145,8 +176,13 @@ def _forward(golden: Golden, model: Model, size: str, time: float, shape: torch.
     y = golden.tensor("y")
     if golden.family == "dit":
         return model(x, timestep=torch.full((len(x),), int(time)), class_labels=y, return_dict=False)[0]
+    times = torch.full((len(x),), time)
+    if golden.family == "opensora":
+        mask = (torch.arange(y.shape[-2]) < _OPENSORA_TEXT).expand(len(y), -1)
+        text = {"encoder_hidden_states": y, "encoder_attention_mask": mask, **_opensora_size(golden)}
+        return model(x, timestep=times, return_dict=False, **text)[0]
     text = {"encoder_hidden_states": y.squeeze(1), "encoder_attention_mask": golden.tensor("mask")}
-    return model(x, timestep=torch.full((len(x),), time), return_dict=False, **text)[0]
+    return model(x, timestep=times, return_dict=False, **text)[0]
 
 
 def relative_error(ours: Tensor, recorded: Tensor) -> float:

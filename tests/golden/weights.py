@@ -1,4 +1,4 @@
-"""The golden models: weights drawn by rule under their original names, converted to diffusers' classes."""
+"""The golden models: weights drawn by rule under their original names, converted to diffusers' classes and ours."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from diffusers import DiTTransformer2DModel, FluxTransformer2DModel, PixArtTrans
 from torch import Tensor, nn
 
 from tocache.models.originals import convert_dit, convert_flux, convert_pixart, exact_timestep_embedding
+from tocache.opensora import STDiT3Transformer3DModel
+from tocache.opensora.original import transformer_config
 
 from .cases import Golden
 
@@ -40,7 +42,7 @@ def fill(name: str, shape: Sequence[int], overrides: Sequence[tuple[str, float, 
 
 
 def build(golden: Golden, size: int | None) -> nn.Module:
-    """The file's model as a diffusers transformer, for latents of `size` x `size` (DiT, PixArt)."""
+    """The file's model as diffusers' transformer or ours; for latents of `size` x `size` (DiT, PixArt)."""
     weights, config = state_dict(golden.spec), golden.config
     model: Any
     if golden.family == "flux":
@@ -50,11 +52,16 @@ def build(golden: Golden, size: int | None) -> nn.Module:
         settings, converted = convert_pixart(weights, num_heads=config["num_heads"], sample_size=size)
         settings["interpolation_scale"] = config.get("lewei_scale", settings["interpolation_scale"])
         model = PixArtTransformer2DModel
+    elif golden.family == "opensora":
+        kept = {name: torch.empty(shape) for name, shape in golden.spec["shapes"].items()}
+        settings, converted = transformer_config(kept, {}), weights
+        model = STDiT3Transformer3DModel
     else:
         settings, converted = convert_dit(weights, num_heads=config["num_heads"], sample_size=size)
         model = DiTTransformer2DModel
     transformer: nn.Module = model(**settings)
-    transformer.load_state_dict(converted)
+    # the frequencies of Open-Sora's rotary embedding are kept as the model makes them
+    transformer.load_state_dict(converted, strict=golden.family != "opensora")
     if golden.family == "dit":
         exact_timestep_embedding(transformer)
     return transformer.eval()

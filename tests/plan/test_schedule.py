@@ -58,7 +58,7 @@ class TestPublishedLists:
         assert full_steps(FLUX.schedule.as_fora(3), 50) == list(range(0, 50, 3))
 
     def test_cycles_by_kind_as_in_open_sora(self):
-        cycles = Cycles({"mlp": 3, "cross-attention": 6}, warmup=3)
+        cycles = Cycles(3, {"cross-attention": 2}, warmup=3)
         assert np.flatnonzero(cycles.full(30, site())).tolist() == [0, 1, 2, *range(3, 30, 3)]
         cross = cycles.full(30, site(kind="cross-attention"))
         assert np.flatnonzero(cross).tolist() == [0, 1, 2, 6, 12, 18, 24]

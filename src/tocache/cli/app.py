@@ -48,9 +48,9 @@ def start(
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw; for class-conditional models a class, name or number.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture or video to write.", show_default=False)],
     model: Annotated[
-        str | None, typer.Option(help="A demo, a folder in diffusers' format, or a hub id.", show_default="a tiny demo")
+        str | None, typer.Option(help="A demo, a folder in diffusers' format, or a hub id.", show_default="demo:text")
     ] = None,
     method: Method = None,
     interval: Interval = None,
@@ -66,8 +66,11 @@ def generate(
     compare: Annotated[
         bool, typer.Option("--compare", help="Draw without the cache as well, and write both side by side.")
     ] = False,
+    resolution: Annotated[str | None, typer.Option(help="Of a video, e.g. 480p.")] = None,
+    aspect_ratio: Annotated[str | None, typer.Option(help="Of a video, height : width, e.g. 9:16.")] = None,
+    duration: Annotated[str | None, typer.Option(help="Of a video, e.g. 2s, or its number of frames.")] = None,
 ) -> None:
-    """Draw a picture with the cache, and report what it saved."""
+    """Draw a picture or a video with the cache, and report what it saved."""
     from tocache.cli.progress import step_bar
     from tocache.cli.show import show_generated
     from tocache.generation import generate as draw
@@ -77,6 +80,7 @@ def generate(
         method, interval=interval, fresh_ratio=fresh_ratio, preset=preset, plan=plan, resample=resample
     )
     options: dict[str, Any] = {"steps": steps, "guidance": guidance, "seed": seed, "device": device, "dtype": dtype}
+    options |= {"resolution": resolution, "aspect_ratio": aspect_ratio, "duration": duration}
     with shown_warnings(), step_bar() as on_step:
         result = draw(prompt, output=output, model=model, method=chosen, compare=compare, on_step=on_step, **options)
     show_generated(result)

@@ -32,18 +32,19 @@ def show_plan(plan: Plan) -> None:
 
 
 def show_generated(result: Generated) -> None:
-    """Prints the report of a picture, and where it was saved."""
+    """Prints the report of a picture or video, and where it was saved."""
     from tocache.generation import caption
 
     console = _console()
     console.print(str(result.report))
+    kind = "picture" if len(result.frames) == 1 else "video"
     if result.uncached is None:
-        console.print(f"  total    {result.seconds:.3g} s, from the prompt to the picture")
+        console.print(f"  total    {result.seconds:.3g} s, from the prompt to the {kind}")
     else:
         # the first line repeats the report's
         for part in caption(result).splitlines()[-1].split(" · "):
             console.print(f"  compared {part}")
-    console.print(f"picture saved: {result.output}")
+    console.print(f"{kind} saved: {result.output}")
 
 
 def show_models(families: list[FamilySupport]) -> None:

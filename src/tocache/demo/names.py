@@ -1,7 +1,9 @@
-"""The demo pipelines by name: what ``tocache ... demo:random-text`` loads."""
+"""The demo pipelines by name: what ``tocache ... demo:text`` loads."""
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tocache.errors import UnknownNameError
@@ -11,27 +13,58 @@ if TYPE_CHECKING:
 
     from diffusers import DiffusionPipeline
 
-DEMO_NAMES: tuple[str, ...] = ("demo:random-class", "demo:random-flux", "demo:random-text")
+WEIGHTS = Path(__file__).parent / "weights"
+"""Folders of the trained demos, in diffusers' format, each with a model card."""
+
+_TRAINED = {"demo:class": WEIGHTS / "class", "demo:text": WEIGHTS / "text"}
+_RANDOM = ("demo:random-class", "demo:random-flux", "demo:random-text", "demo:random-video")
+
+DEMO_NAMES: tuple[str, ...] = tuple(sorted((*_TRAINED, *_RANDOM)))
 """Every name that `load_demo` knows, sorted."""
 
 
+def demo_folder(name: str) -> Path:
+    """The folder of a trained demo: what ``DiffusionPipeline.from_pretrained`` loads, and where its model card stands.
+
+    Raises:
+        UnknownNameError: no trained demo is called `name`; the message lists them.
+    """
+    if name not in _TRAINED:
+        raise UnknownNameError.of("trained demo pipeline", name, tuple(_TRAINED))
+    return _TRAINED[name]
+
+
 def load_demo(name: str) -> DiffusionPipeline:
-    """Build the demo pipeline called `name` on the CPU in float32; nothing is downloaded.
+    """The demo pipeline called `name` on the CPU in float32; nothing is downloaded.
 
     Args:
-        name: one of `DEMO_NAMES`.
+        name: one of `DEMO_NAMES`: trained, or random and built on the spot.
 
     Raises:
         UnknownNameError: `name` is not one of `DEMO_NAMES`; the message lists them.
     """
-    if name not in DEMO_NAMES:
+    if name in _TRAINED:
+        return _load(_TRAINED[name])
+    if name not in _RANDOM:
         raise UnknownNameError.of("demo pipeline", name, DEMO_NAMES)
     # Imported here: importing diffusers and transformers takes seconds, listing the names must not.
-    from tocache.demo import random_pipelines
+    from tocache.demo import random_pipelines, random_video
 
     builders: dict[str, Callable[[], DiffusionPipeline]] = {
         "demo:random-class": random_pipelines.random_class_pipeline,
         "demo:random-flux": random_pipelines.random_flux_pipeline,
         "demo:random-text": random_pipelines.random_text_pipeline,
+        "demo:random-video": random_video.random_video_pipeline,
     }
     return builders[name]()
+
+
+def _load(folder: Path) -> DiffusionPipeline:
+    import torch
+    from diffusers import DiffusionPipeline
+
+    with warnings.catch_warnings():
+        # the new name of this argument is unknown to the oldest supported version
+        warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
+        pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    return pipe

@@ -49,11 +49,11 @@ from tocache.demo.random_weights import (
     tie_ends,
 )
 
-_LATENT_CHANNELS = 4
+LATENT_CHANNELS = 4
 _PATCH = 2
 _CLASSES = 1000  # DiTPipeline's unconditional class is number 1000, one past the last
 _LABELS = {207: "golden retriever", 270: "white wolf", 360: "otter", 387: "red panda, lesser panda", 979: "valley"}
-_BLOCK: tuple[Modulation, ...] = ("shift", "scale", "gate", "shift", "scale", "gate")
+BLOCK: tuple[Modulation, ...] = ("shift", "scale", "gate", "shift", "scale", "gate")
 
 
 def random_text_pipeline(
@@ -82,13 +82,13 @@ def random_text_pipeline(
         pipe = PixArtAlphaPipeline(
             tokenizer=tokenizer,
             text_encoder=tiny_t5_encoder(tokenizer),
-            vae=smooth_vae(generator, latent_channels=_LATENT_CHANNELS, scaling_factor=0.18215),
+            vae=smooth_vae(generator, latent_channels=LATENT_CHANNELS, scaling_factor=0.18215),
             transformer=_pixart(depth, hidden, heads, sample_size, generator),
             scheduler=DPMSolverMultistepScheduler(
                 algorithm_type="dpmsolver++", beta_schedule="linear", prediction_type="v_prediction"
             ),
         )
-    _cast(pipe, dtype)
+    cast(pipe, dtype)
     return pipe
 
 
@@ -116,13 +116,13 @@ def random_class_pipeline(
     with seeded(seed) as generator:
         pipe = DiTPipeline(
             transformer=_dit(depth, hidden, heads, sample_size, generator),
-            vae=smooth_vae(generator, latent_channels=_LATENT_CHANNELS, scaling_factor=0.18215),
+            vae=smooth_vae(generator, latent_channels=LATENT_CHANNELS, scaling_factor=0.18215),
             scheduler=DDIMScheduler(beta_schedule="linear", clip_sample=False, prediction_type="v_prediction"),
             id2label=_LABELS,
         )
     # What DiTPipeline itself does not do: without it the names would be lost in saving.
     pipe.register_to_config(id2label=_LABELS)
-    _cast(pipe, dtype)
+    cast(pipe, dtype)
     return pipe
 
 
@@ -154,7 +154,7 @@ def random_flux_pipeline(
         clip_tokenizer, t5_tokenizer = tiny_clip_tokenizer(), tiny_t5_tokenizer()
         pipe = FluxPipeline(
             scheduler=_flux_scheduler(),
-            vae=smooth_vae(generator, latent_channels=_LATENT_CHANNELS, scaling_factor=0.3611, shift_factor=0.1159),
+            vae=smooth_vae(generator, latent_channels=LATENT_CHANNELS, scaling_factor=0.3611, shift_factor=0.1159),
             text_encoder=tiny_clip_encoder(clip_tokenizer),
             tokenizer=clip_tokenizer,
             text_encoder_2=tiny_t5_encoder(t5_tokenizer),
@@ -162,11 +162,12 @@ def random_flux_pipeline(
             transformer=_flux(double_depth, single_depth, hidden, heads, generator),
         )
     pipe.default_sample_size = sample_size
-    _cast(pipe, dtype)
+    cast(pipe, dtype)
     return pipe
 
 
-def _cast(pipe: DiffusionPipeline, dtype: torch.dtype) -> None:
+def cast(pipe: DiffusionPipeline, dtype: torch.dtype) -> None:
+    """Give all modules of a pipeline one dtype."""
     for component in pipe.components.values():
         if isinstance(component, nn.Module):
             # Not the component's own `to`: diffusers' warns of modules to be kept in float32 where there are none.
@@ -179,8 +180,8 @@ def _pixart(
     model = PixArtTransformer2DModel(
         num_attention_heads=heads,
         attention_head_dim=hidden // heads,
-        in_channels=_LATENT_CHANNELS,
-        out_channels=2 * _LATENT_CHANNELS,  # with a learned variance, as published
+        in_channels=LATENT_CHANNELS,
+        out_channels=2 * LATENT_CHANNELS,  # with a learned variance, as published
         num_layers=depth,
         cross_attention_dim=hidden,
         caption_channels=TEXT_DIM,
@@ -192,7 +193,7 @@ def _pixart(
     for block in model.transformer_blocks:
         # Half as strong as the other branches: guidance multiplies what the text changes.
         fill_linear(block.attn2.to_out[0], generator, std=0.5)
-        for row, kind in zip(block.scale_shift_table, _BLOCK, strict=True):
+        for row, kind in zip(block.scale_shift_table, BLOCK, strict=True):
             fill_offset(row, kind, depth, generator)
     fill_offset(model.scale_shift_table, "scale", depth, generator)
     tie_ends(model.pos_embed.proj, model.proj_out, generator)
@@ -204,8 +205,8 @@ def _dit(depth: int, hidden: int, heads: int, sample_size: int, generator: torch
     model = DiTTransformer2DModel(
         num_attention_heads=heads,
         attention_head_dim=hidden // heads,
-        in_channels=_LATENT_CHANNELS,
-        out_channels=2 * _LATENT_CHANNELS,  # with a learned variance, as published
+        in_channels=LATENT_CHANNELS,
+        out_channels=2 * LATENT_CHANNELS,  # with a learned variance, as published
         num_layers=depth,
         num_embeds_ada_norm=_CLASSES,
         sample_size=sample_size,
@@ -215,7 +216,7 @@ def _dit(depth: int, hidden: int, heads: int, sample_size: int, generator: torch
     conditions = model.transformer_blocks[0].norm1.emb
     fill_embedding(conditions.class_embedder.embedding_table, generator)
     for block in model.transformer_blocks:
-        fill_modulation(block.norm1.linear, _BLOCK, depth, generator)
+        fill_modulation(block.norm1.linear, BLOCK, depth, generator)
         # diffusers gives each block an embedder of its own; in converted checkpoints all hold the same weights.
         block.norm1.emb.load_state_dict(conditions.state_dict())
     fill_modulation(model.proj_out_1, ("shift", "scale"), depth, generator)
@@ -231,7 +232,7 @@ def _flux(
     spatial = 2 * (
         head_dim * 7 // 32
     )  # FLUX's proportions: of 128 channels, 16 for the first axis and 56 for each side
-    packed = _LATENT_CHANNELS * _PATCH**2
+    packed = LATENT_CHANNELS * _PATCH**2
     model = FluxTransformer2DModel(
         in_channels=packed,
         num_layers=double_depth,
@@ -246,12 +247,12 @@ def _flux(
     depth = double_depth + single_depth
     fill_body(model, generator)
     for block in model.transformer_blocks:
-        fill_modulation(block.norm1.linear, _BLOCK, depth, generator)
-        fill_modulation(block.norm1_context.linear, _BLOCK, depth, generator)
+        fill_modulation(block.norm1.linear, BLOCK, depth, generator)
+        fill_modulation(block.norm1_context.linear, BLOCK, depth, generator)
         # Most of the 512 text tokens are padding, which FLUX does not mask: they must not outweigh the image.
         block.attn.norm_added_k.weight.data.fill_(0.5)
     for block in model.single_transformer_blocks:
-        fill_modulation(block.norm.linear, _BLOCK[:3], depth, generator)
+        fill_modulation(block.norm.linear, BLOCK[:3], depth, generator)
     fill_modulation(model.norm_out.linear, ("scale", "shift"), depth, generator)
     tie_ends(model.x_embedder, model.proj_out, generator)
     return model.eval()

@@ -75,19 +75,18 @@ def fill_body(model: nn.Module, generator: torch.Generator) -> None:
             fill_linear(module, generator, math.sqrt(_LOGIT_STD) if is_query_or_key else 1.0, bias_std=0.1)
     for module in model.modules():
         if isinstance(module, TimestepEmbedding):
-            fill_time_embedding(module, generator)
-        if isinstance(module, nn.RMSNorm):
+            fill_time_embedding(module.linear_1, module.linear_2, generator)
+        if type(module).__name__ == "RMSNorm":
             # The norms of queries and keys, in models that have them: there the gain of to_q and to_k is lost.
             nn.init.constant_(module.weight, math.sqrt(_LOGIT_STD))
 
 
 @torch.no_grad()
-def fill_time_embedding(embedding: TimestepEmbedding, generator: torch.Generator) -> None:
-    """Make an embedding of sinusoids smooth in time: frequencies far from 1/`_TIME_SCALE` get small weights.
+def fill_time_embedding(first: nn.Linear, last: nn.Linear, generator: torch.Generator) -> None:
+    """Make an embedding of sinusoids by two layers smooth in time: frequencies far from 1/`_TIME_SCALE` weigh little.
 
     Expects diffusers' sinusoids: (cos f₁t … cos fₙt, sin f₁t … sin fₙt) with fᵢ = 10000^(−(i−1)/n).
     """
-    first, last = embedding.linear_1, embedding.linear_2
     half = first.in_features // 2
     turns = _TIME_SCALE * 10000.0 ** (-torch.arange(half) / half)  # (half,), radians per `_TIME_SCALE` steps
     share = turns / (1.0 + turns**2)
@@ -116,7 +115,7 @@ def fill_offset(offset: Tensor, kind: Modulation, depth: int, generator: torch.G
 
 
 @torch.no_grad()
-def tie_ends(embed: nn.Conv2d | nn.Linear, head: nn.Linear, generator: torch.Generator) -> None:
+def tie_ends(embed: nn.Conv2d | nn.Conv3d | nn.Linear, head: nn.Linear, generator: torch.Generator) -> None:
     """Let the head's first channels read the input back out of the features: the k · x of this module's docstring.
 
     Args:
@@ -136,7 +135,7 @@ def tie_ends(embed: nn.Conv2d | nn.Linear, head: nn.Linear, generator: torch.Gen
     embed.weight.copy_((basis * amplitude @ haar).reshape(embed.weight.shape))
     readout = _PULL * (basis / amplitude @ haar)  # (width, channels, 4)
     fill_linear(head, generator, std=0.2)
-    if isinstance(embed, nn.Conv2d):
+    if isinstance(embed, (nn.Conv2d, nn.Conv3d)):
         head.weight.view(4, -1, width)[:, :channels] = readout.permute(2, 1, 0)
     else:
         head.weight.copy_(readout.reshape(width, inputs).T)

@@ -78,16 +78,14 @@ class AttentionLayer:
 
     def __init__(self, wiring: Attention) -> None:
         self.wiring = wiring
-        self.amounts: list[int] | None = None  # by site, from the first norm to the module
+        self.amounts: list[int] | None = None  # by site, from the first norm, if there is one, to the module
 
     def handlers(self) -> Mapping[str, ModuleHandler]:
-        return dict.fromkeys(self.wiring.norms, self.norm) | {
-            self.wiring.norms[0]: self.first_norm,
-            self.wiring.module: self.module,
-        }
+        first = dict.fromkeys(self.wiring.norms[:1], self.first_norm)
+        return dict.fromkeys(self.wiring.norms, self.norm) | first | {self.wiring.module: self.module}
 
     def first_norm(self, run: Run, x: torch.Tensor, again: Again) -> Any:
-        self.amounts = [run.amount(run.index[name]) for name in self.wiring.sites]
+        self.amounts = self._asked(run)
         return self.norm(run, x, again)
 
     def norm(self, run: Run, x: torch.Tensor, again: Again) -> Any:
@@ -95,9 +93,8 @@ class AttentionLayer:
         return again(x if ALL in self.amounts else x[:, :1])
 
     def module(self, run: Run, x: torch.Tensor, again: Again) -> Any:
-        amounts, self.amounts = self.amounts, None
+        amounts, self.amounts = self.amounts or self._asked(run), None
         sites = [run.index[name] for name in self.wiring.sites]
-        assert amounts is not None
         if ALL not in amounts:
             served = tuple(run.serve(i) for i in sites)
             return served if len(served) > 1 else served[0]
@@ -112,6 +109,9 @@ class AttentionLayer:
                 run.write(i, value)
             outputs.append(value if amount == ALL else run.serve(i))
         return tuple(outputs) if isinstance(y, tuple) else outputs[0]
+
+    def _asked(self, run: Run) -> list[int]:
+        return [run.amount(run.index[name]) for name in self.wiring.sites]
 
 
 class FusedLayer:

@@ -28,7 +28,8 @@ class Attention:
     """A self-attention, with one site per token group of its output.
 
     `groups` are the groups of its key sequence in order; the output is one tensor where there is one site, and
-    otherwise a tuple in the order of `sites`. `norms` are the modules that feed it and nobody else.
+    otherwise a tuple in the order of `sites`. `norms` are the modules that feed it and
+    nobody else, through a modulation that is the same for all tokens of a row; none where it is not.
     """
 
     sites: tuple[str, ...]

@@ -25,7 +25,7 @@ class Architecture:
 
     name: str
     family: str
-    transformer: str  # diffusers' class
+    transformer: str  # its class, diffusers' or ours
     config: Mapping[str, Any] = field(repr=False)
     hub: str  # where its weights are
 
@@ -68,6 +68,11 @@ def _known() -> dict[str, Architecture]:
     known.append(
         Architecture("flux-dev-1024", "flux", "FluxTransformer2DModel", flux, hub="black-forest-labs/FLUX.1-dev")
     )
+    known.append(
+        Architecture(
+            "opensora-1.2-480p-2s", "opensora", "STDiT3Transformer3DModel", {}, hub="hpcai-tech/OpenSora-STDiT-v3"
+        )
+    )
     return {architecture.name: architecture for architecture in known}
 
 
@@ -96,11 +101,19 @@ def build_from_config(config: Mapping[str, Any]) -> Any:
     supported = sorted(cls for family in FAMILIES.values() for cls in family.classes)
     if name not in supported:
         raise UnsupportedModelError(f"no model family serves {name}; supported: {', '.join(supported)}")
-    import diffusers
     import torch
 
     with torch.device("meta"):
-        return getattr(diffusers, name).from_config(dict(config))
+        return _class_named(name).from_config(dict(config))
+
+
+def _class_named(name: str) -> Any:
+    """A transformer's class: diffusers' or, where it has none, ours."""
+    import diffusers
+
+    from tocache import opensora
+
+    return getattr(diffusers, name, None) or getattr(opensora, name)
 
 
 def meta_transformer(model: str | Path) -> Any:
@@ -134,25 +147,46 @@ def pretrained_pipeline(model: str | Path, dtype: Any) -> Any:
         )
     if not Path(model).is_dir() and not is_hub_id(model):
         raise UnknownNameError(f"unknown model {name!r} (no folder here, and not of the form of a hub id)")
-    from diffusers import DiffusionPipeline
-
     try:
         with warnings.catch_warnings():
             # the new name of this argument is unknown to the oldest supported version
             warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
-            return DiffusionPipeline.from_pretrained(model, torch_dtype=dtype)
+            return _pipeline_class(model).from_pretrained(model, torch_dtype=dtype)
     except (OSError, ValueError, ImportError) as error:
         raise OptionError(f"{name}: cannot be loaded: {one_line(error)}") from error
 
 
-def call_arguments(pipe: Any, prompt: str | int, *, steps: int | None, guidance: float | None) -> dict[str, Any]:
-    """What a pipeline is called with, besides the seed; None leaves a number to the pipeline.
+def _pipeline_class(model: str | Path) -> Any:
+    """What loads a folder: diffusers, or for a pipeline that it lacks its own class."""
+    from diffusers import DiffusionPipeline
 
-    Raises UnknownNameError for a class that does not exist, UnsupportedModelError for pipelines of other kinds.
+    from tocache import opensora
+
+    index = Path(model) / "model_index.json"
+    name = _read(index).get("_class_name") if index.is_file() else None
+    return getattr(opensora, name) if isinstance(name, str) and name in opensora.__all__ else DiffusionPipeline
+
+
+def call_arguments(
+    pipe: Any,
+    prompt: str | int,
+    *,
+    steps: int | None,
+    guidance: float | None,
+    size: Mapping[str, str | None] | None = None,
+) -> dict[str, Any]:
+    """What a pipeline is called with, besides the seed; None leaves a value to the pipeline.
+
+    Raises UnknownNameError for a class that does not exist, UnsupportedModelError for pipelines of other kinds, and
+    OptionError where `size` names something that this pipeline is not asked for.
     """
     known = inspect.signature(type(pipe).__call__).parameters
+    sizes = {name: value for name, value in (size or {}).items() if value is not None}
+    for name in sizes:
+        if name not in known:
+            raise OptionError(f"{type(pipe).__name__} is not asked for a {name}: that is for pipelines of videos")
     given = {"num_inference_steps": steps, "guidance_scale": guidance}
-    arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None} | sizes
     if "class_labels" in known:
         return arguments | {"class_labels": [class_number(pipe, prompt)]}
     if "prompt" not in known:

@@ -56,6 +56,10 @@ class ModelFamily(ABC):
         """What the batches of a pipeline's call mean; rows are independent where nothing else is known."""
         return Guidance()
 
+    def timesteps(self, shape: Pass, steps: int) -> tuple[float, ...]:
+        """The times of a run's steps, from 1000 down, as far as they can be known before it; evenly spaced here."""
+        return tuple(1000 * (1 - step / steps) for step in range(steps))
+
     def model_name(self, transformer: Any) -> str:
         """Class and size, e.g. "DiTTransformer2DModel 28 x 1152"."""
         depth = "+".join(str(len(transformer.get_submodule(s.path))) for s in self.stacks(transformer))

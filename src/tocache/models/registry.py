@@ -10,10 +10,11 @@ from tocache.errors import UnknownNameError, UnsupportedModelError
 from tocache.models.base import ModelFamily
 from tocache.models.dit import DiT
 from tocache.models.flux import Flux
+from tocache.models.opensora import OpenSora
 from tocache.models.pixart import PixArt
 from tocache.plan.recipe import Recipe
 
-FAMILIES: dict[str, ModelFamily] = {family.name: family for family in (DiT(), PixArt(), Flux())}
+FAMILIES: dict[str, ModelFamily] = {family.name: family for family in (DiT(), PixArt(), Flux(), OpenSora())}
 
 
 def family_of(transformer: Any) -> ModelFamily:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from tocache.errors import OptionError
 
 SELF_ATTENTION = "self-attention"
+TEMPORAL_ATTENTION = "temporal-attention"  # of a token to those of its own place in all frames
 CROSS_ATTENTION = "cross-attention"
 MLP = "mlp"
 PARALLEL = "parallel"
 REGION = "region"
-KINDS = (SELF_ATTENTION, CROSS_ATTENTION, MLP, PARALLEL, REGION)
+KINDS = (SELF_ATTENTION, TEMPORAL_ATTENTION, CROSS_ATTENTION, MLP, PARALLEL, REGION)
 
 # The order of the two halves of a batch that classifier-free guidance doubled.
 COND_UNCOND = "cond,uncond"

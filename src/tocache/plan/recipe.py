@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tocache.plan.budget import Budget
 from tocache.plan.policy import Policy
-from tocache.plan.schedule import Every, Weighted
+from tocache.plan.schedule import Cycles, Every, Weighted
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Recipe:
     """Everything that `ToCa(interval, fresh_ratio)` leaves open."""
 
     name: str
-    schedule: Every | Weighted
+    schedule: Cycles | Every | Weighted
     budget: Budget
     policy: Policy
     source: str  # where the constants come from

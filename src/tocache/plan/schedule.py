@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -40,6 +41,10 @@ class Every:
         """The same rule as FORA uses it: one full step to begin with."""
         return Every(interval)
 
+    def without_tokens(self) -> Every:
+        """The same rule as published where no fresh tokens are computed in between: FORA's."""
+        return Every(self.interval)
+
     def unweighted(self) -> Every:
         """The same rule with an interval that never changes, as it is."""
         return self
@@ -77,6 +82,10 @@ class Weighted:
         """The same rule as FORA uses it: the interval never changes."""
         return replace(self.unweighted(), interval=interval)
 
+    def without_tokens(self) -> Weighted:
+        """The same rule as published where no fresh tokens are computed in between: FORA's."""
+        return self.unweighted()
+
     def unweighted(self) -> Weighted:
         """The same rule with an interval that never changes."""
         return replace(self, weight=0.0, sensitive=None)
@@ -106,18 +115,31 @@ class Weighted:
 
 @dataclass(frozen=True)
 class Cycles:
-    """Each kind of site has a cycle of its own, after `warmup` full steps; steps count up and cycles start at 0."""
+    """Each kind of site has a cycle of its own, a multiple of the interval, after `warmup` full steps.
 
-    cycles: dict[str, int] = field(default_factory=dict)
+    Steps count up, and a site is full in those that its cycle divides.
+    """
+
+    interval: int
+    multiples: Mapping[str, int] = field(default_factory=dict)  # by kind of site; 1 for the others
     warmup: int = 1
 
     def full(self, steps: int, site: Site) -> Booleans:
         step = np.arange(steps)
-        return np.asarray((step < self.warmup) | (step % self.cycles[site.kind] == 0))
+        cycle = self.interval * self.multiples.get(site.kind, 1)
+        return np.asarray((step < max(1, self.warmup)) | (step % cycle == 0))
 
     def as_fora(self, interval: int) -> Cycles:
         """The same warm-up with one cycle for every kind."""
-        return replace(self, cycles=dict.fromkeys(self.cycles, interval))
+        return Cycles(interval, warmup=self.warmup)
+
+    def without_tokens(self) -> Cycles:
+        """The same rule: as published, it asks nobody for fresh tokens."""
+        return self
+
+    def unweighted(self) -> Cycles:
+        """The same rule: its cycles never change."""
+        return self
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,160 @@
+"""The command line of the training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from tocache.demo.train.loop import Settings, Trainer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+Out = Annotated[Path, typer.Option(help="Folder of the run: checkpoint, loss curve, samples and, at the end, export/.")]
+Steps = Annotated[int, typer.Option(min=1)]
+Batch = Annotated[int, typer.Option(min=8)]
+Rate = Annotated[float, typer.Option(help="Learning rate at its height.")]
+Minutes = Annotated[float | None, typer.Option(help="Stop after this time, with a checkpoint to go on from.")]
+Vae = Annotated[Path, typer.Option(help="Export of the autoencoder.")]
+Pictures = Annotated[int, typer.Option(min=1, help="Different pictures to learn from.")]
+Side = Annotated[int, typer.Option(help="Of the pictures, 128 or 256: begin with 128, go on with 256.")]
+Start = Annotated[Path | None, typer.Option(help="Pipeline to begin with, such as the export of another run.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Compiled = Annotated[bool, typer.Option("--compile", help="Compile the model first.")]
+
+
+@app.callback()
+def main() -> None:
+    """Train the demo models from nothing but the package."""
+
+
+@app.command()
+def vae(
+    out: Out,
+    steps: Steps = 3000,
+    batch: Annotated[int, typer.Option(min=16, help="Crops in a step.")] = 48,  # of fewer, none is a digit's
+    rate: Rate = 2e-3,
+    seed: int = 0,
+    minutes: Minutes = None,
+    device: Device = "cpu",
+    compiled: Compiled = False,
+) -> None:
+    """The autoencoder, which the others need."""
+    from tocache.demo.train.vae import VaeTask
+
+    place = torch.device(device)
+    task = VaeTask(seed, batch, place)
+    Trainer(task, Settings(steps, batch, rate, seed), out, device=place, compiled=compiled).run(minutes=minutes)
+
+
+@app.command()
+def judge(
+    out: Out,
+    steps: Steps = 1500,
+    batch: Batch = 64,
+    rate: Rate = 2e-3,
+    seed: int = 0,
+    minutes: Minutes = None,
+    device: Device = "cpu",
+    compiled: Compiled = False,
+) -> None:
+    """The network that reads shape, colour, size and place from pictures."""
+    from tocache.demo.train.judge import JudgeTask
+
+    place = torch.device(device)
+    task = JudgeTask(seed, batch, place)
+    Trainer(task, Settings(steps, batch, rate, seed), out, device=place, compiled=compiled).run(minutes=minutes)
+
+
+@app.command()
+def text(
+    out: Out,
+    vae: Vae,
+    steps: Steps = 20000,
+    batch: Batch = 64,
+    rate: Rate = 1e-3,
+    pictures: Pictures = 65536,
+    side: Side = 256,
+    start: Start = None,
+    width: int = 128,
+    depth: int = 12,
+    heads: int = 4,
+    muon: bool = True,
+    seed: int = 0,
+    minutes: Minutes = None,
+    device: Device = "cpu",
+    compiled: Compiled = False,
+) -> None:
+    """demo:text, text to picture."""
+    from tocache.demo.train.text import Size, TextTask
+
+    place = torch.device(device)
+    task = TextTask(
+        seed,
+        batch,
+        place,
+        vae=vae,
+        cache=out.parent / "latents",
+        pictures=pictures,
+        side=side,
+        size=Size(width, depth, heads),
+        start=start,
+    )
+    settings = Settings(steps, batch, rate, seed, muon=muon, autocast=place.type != "cpu")
+    Trainer(task, settings, out, device=place, compiled=compiled).run(minutes=minutes)
+
+
+@app.command("class")
+def classes(
+    out: Out,
+    vae: Vae,
+    steps: Steps = 10000,
+    batch: Batch = 64,
+    rate: Rate = 1e-3,
+    pictures: Pictures = 16384,
+    side: Side = 256,
+    start: Start = None,
+    width: int = 128,
+    depth: int = 12,
+    heads: int = 4,
+    muon: bool = True,
+    seed: int = 0,
+    minutes: Minutes = None,
+    device: Device = "cpu",
+    compiled: Compiled = False,
+) -> None:
+    """demo:class, digit to picture."""
+    from tocache.demo.train.classes import ClassTask, Size
+
+    place = torch.device(device)
+    task = ClassTask(
+        seed,
+        batch,
+        place,
+        vae=vae,
+        cache=out.parent / "latents",
+        pictures=pictures,
+        side=side,
+        size=Size(width, depth, heads),
+        start=start,
+    )
+    settings = Settings(steps, batch, rate, seed, muon=muon, autocast=place.type != "cpu")
+    Trainer(task, settings, out, device=place, compiled=compiled).run(minutes=minutes)
+
+
+@app.command("ship")
+def ship_run(
+    name: Annotated[str, typer.Argument(help="demo:text or demo:class.")],
+    run: Annotated[list[Path], typer.Option(help="A run that led to it; repeat, in order, the autoencoder's first.")],
+    figures: Annotated[Path | None, typer.Option(help="What `python -m tocache.demo.measure -o` wrote.")] = None,
+) -> None:
+    """Write a finished run's pipeline and its model card into the package."""
+    from tocache.demo.train.ship import ship
+
+    print(ship(name, run, figures))
+
+
+if __name__ == "__main__":
+    app()

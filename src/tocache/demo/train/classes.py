@@ -1,0 +1,162 @@
+"""`demo:class`: DiT's transformer, trained on handwritten digits by class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+from torch import Tensor, nn
+
+from tocache.demo.train.latents import cached_latents
+from tocache.demo.train.pictures import save_grid
+from tocache.demo.world.digits import CLASSES, draw_digit, render_digits
+
+_NULL = 1000  # DiTPipeline's unconditional class
+_DROPPED = 0.1  # share of labels that are left out, for guidance
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of the transformer."""
+
+    width: int = 128
+    depth: int = 12
+    heads: int = 4
+
+
+def new_scheduler() -> DDIMScheduler:
+    """Velocities (Salimans & Ho 2022) on the squared cosine, whose last step is noise alone.
+
+    The published model predicts noise on a linear schedule. A velocity that is a little wrong leaves the latents
+    bounded, which a small model needs; the cache sees the same transformer.
+    """
+    return DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+    )
+
+
+class ClassTask:
+    """Velocities at uniform times.
+
+    Args:
+        pictures: how many different pictures there are to learn from.
+        side: of the pictures in pixels; 128 gives a quarter of the tokens and is four times as fast.
+        start: folder of a pipeline to begin with, such as the export of a run of the other `side`.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        batch: int,
+        device: torch.device,
+        *,
+        vae: Path,
+        cache: Path,
+        pictures: int,
+        side: int,
+        size: Size,
+        start: Path | None = None,
+    ) -> None:
+        torch.manual_seed(seed)
+        self.seed, self.batch, self.device, self.side = seed, batch, device, side
+        self.transformer = new_transformer(size)
+        if start is not None:
+            trained = DiTTransformer2DModel.from_pretrained(start / "transformer")
+            self.transformer.load_state_dict(trained.state_dict())
+        self.model: nn.Module = self.transformer.to(device)
+        self.vae = AutoencoderKL.from_pretrained(vae).to(device, memory_format=torch.channels_last).eval()
+        self.scheduler = new_scheduler()
+        self.latents, self.labels = cached_latents(cache, f"class-{seed}-{side}", pictures, self._pictures, self.vae)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        chosen = torch.randint(0, len(self.latents), (self.batch,), generator=generator)
+        dropped = torch.rand(self.batch, generator=generator) < _DROPPED
+        labels = torch.where(dropped, _NULL, self.labels[chosen].long()).to(self.device)
+        clean = self.latents[chosen].float().to(self.device)
+        times = torch.randint(0, self.scheduler.config.num_train_timesteps, (self.batch,), generator=generator)
+        times = times.to(self.device)
+        noise = torch.randn(clean.shape, generator=generator).to(self.device)
+        noisy = self.scheduler.add_noise(clean, noise, times)
+        target = self.scheduler.get_velocity(clean, noise, times)
+        velocity = self.transformer(noisy, timestep=times, class_labels=labels, return_dict=False)[0]
+        return F.mse_loss(velocity.float(), target), {}
+
+    def compile(self) -> None:
+        for block in self.transformer.transformer_blocks:
+            block.compile()
+
+    def sample(self, folder: Path) -> str:
+        generator = torch.Generator(self.device).manual_seed(0)
+        latents = torch.randn(len(CLASSES), 4, self.side // 8, self.side // 8, generator=generator, device=self.device)
+        labels = torch.arange(len(CLASSES), device=self.device)
+        pictures = sample_latents(self.transformer, self.scheduler, latents, labels)
+        save_grid(self.vae.decode(pictures).sample.clamp(-1, 1), folder / "sample.png", columns=5, side=224)
+        return f"drawn: {folder / 'sample.png'}"
+
+    def export(self, folder: Path) -> None:
+        """The labels that no digit has get the unconditional one's embedding: they draw any digit."""
+        for block in self.transformer.transformer_blocks:
+            table = block.norm1.emb.class_embedder.embedding_table.weight.data
+            table[len(CLASSES) : _NULL] = table[_NULL]
+        self.pipeline().save_pretrained(folder)
+
+    def pipeline(self) -> DiTPipeline:
+        names = {int(name): name for name in CLASSES}
+        pipe = DiTPipeline(transformer=self.transformer.eval(), vae=self.vae, scheduler=self.scheduler, id2label=names)
+        # What DiTPipeline itself does not do: without it the names would be lost in saving.
+        pipe.register_to_config(id2label=names)
+        return pipe
+
+    def _pictures(self, first: int, number: int) -> tuple[Tensor, Tensor]:
+        digits = [draw_digit(self.seed, first + i) for i in range(number)]
+        labels = torch.tensor([digit.label for digit in digits], dtype=torch.uint8)
+        return 2 * render_digits(digits, self.side, device=self.device) - 1, labels
+
+
+def new_transformer(size: Size) -> DiTTransformer2DModel:
+    """An untrained transformer; labels are dropped by the task, which says when, and not by the model in training."""
+    model = DiTTransformer2DModel(
+        num_attention_heads=size.heads,
+        attention_head_dim=size.width // size.heads,
+        in_channels=4,
+        out_channels=4,
+        num_layers=size.depth,
+        num_embeds_ada_norm=_NULL,
+        sample_size=32,
+        patch_size=2,
+    )
+    nn.init.zeros_(model.proj_out_2.weight)
+    for block in model.transformer_blocks:
+        block.norm1.emb.class_embedder.dropout_prob = 0.0
+        nn.init.zeros_(block.norm1.linear.weight)  # adaLN-Zero (DiT, §3.2): a block begins as the identity
+        nn.init.zeros_(block.norm1.linear.bias)
+        nn.init.normal_(block.norm1.emb.class_embedder.embedding_table.weight, std=0.02)
+    return model
+
+
+@torch.inference_mode()
+def sample_latents(
+    transformer: DiTTransformer2DModel,
+    scheduler: DDIMScheduler,
+    latents: Tensor,
+    labels: Tensor,
+    *,
+    steps: int = 50,
+    guidance: float = 4.0,
+) -> Tensor:
+    """What DiTPipeline does between its noise and its decoder, at any size of `latents` (B, C, H, W)."""
+    scheduler.set_timesteps(steps)
+    both = torch.cat([labels, torch.full_like(labels, _NULL)])
+    for time in scheduler.timesteps:
+        times = time.expand(len(both)).to(latents.device)
+        velocity = transformer(torch.cat([latents, latents]), timestep=times, class_labels=both, return_dict=False)[0]
+        conditional, free = velocity.chunk(2)
+        latents = scheduler.step(free + guidance * (conditional - free), time, latents, return_dict=False)[0]
+    return latents

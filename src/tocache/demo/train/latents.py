@@ -1,0 +1,60 @@
+"""Latents of the world's pictures, made once and kept in files: encoding one costs as much as learning from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from rich.console import Console
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+_BATCH = 32
+_SHARD = 4096
+
+
+def cached_latents(
+    folder: Path,
+    name: str,
+    count: int,
+    pictures: Callable[[int, int], tuple[Tensor, Tensor]],
+    vae: AutoencoderKL,
+) -> tuple[Tensor, Tensor]:
+    """Latents (count, channels, height, width) in float16, and what `pictures` says of each, from `folder` or made now.
+
+    Args:
+        name: of the files; other pictures or another autoencoder need another name or folder.
+        pictures: gives, for a first number and how many, pictures in [-1, 1] and an integer tensor of labels.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    latents, labels = [], []
+    firsts = range(0, count, _SHARD)
+    for first in track(firsts, f"latents {name}", console=Console(stderr=True), transient=True):
+        path = folder / f"{name}-{first}.safetensors"
+        number = min(_SHARD, count - first)
+        shard = load_file(path) if path.exists() else {}
+        if not shard or len(shard["labels"]) < number:  # none, or the last and shorter one of a run with fewer pictures
+            shard = _encode(first, number, pictures, vae)
+            save_file(shard, path.with_suffix(".new"))
+            path.with_suffix(".new").replace(path)
+        latents.append(shard["latents"])
+        labels.append(shard["labels"])
+    return torch.cat(latents)[:count], torch.cat(labels)[:count]
+
+
+@torch.inference_mode()
+def _encode(
+    first: int, number: int, pictures: Callable[[int, int], tuple[Tensor, Tensor]], vae: AutoencoderKL
+) -> dict[str, Tensor]:
+    latents, labels = [], []
+    for start in range(first, first + number, _BATCH):
+        x, label = pictures(start, min(_BATCH, first + number - start))
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
+            mean = vae.encode(x).latent_dist.mean
+        latents.append((mean.float() * vae.config.scaling_factor).half().cpu())
+        labels.append(label.cpu())
+    return {"latents": torch.cat(latents).contiguous(), "labels": torch.cat(labels).contiguous()}

@@ -1,0 +1,19 @@
+"""One picture or video with the cache, written to a file; where it is asked for, with the same without it."""
+
+from tocache.generation.comparison import draw_comparison, freshness, side_by_side
+from tocache.generation.draw import DEFAULT_MODEL, Progress, generate, load_pipeline, makes_videos
+from tocache.generation.result import Generated, caption, psnr
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "Generated",
+    "Progress",
+    "caption",
+    "draw_comparison",
+    "freshness",
+    "generate",
+    "load_pipeline",
+    "makes_videos",
+    "psnr",
+    "side_by_side",
+]

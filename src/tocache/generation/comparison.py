@@ -1,0 +1,97 @@
+"""Both pictures side by side with the map of fresh tokens, or both videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tocache.api import Trace
+from tocache.generation.result import Frames, Freshness, Generated, caption
+from tocache.plan import ALL
+from tocache.plan.draw import pyplot_or_error
+from tocache.reports import computed_table
+
+_GAP = 8  # pixels between two videos
+
+
+def freshness(recorded: Trace) -> Freshness | None:
+    """(height, width) share of the steps in which each image token was fresh, from a recorded run.
+
+    The mean over rows, passes and those sites that can compute single tokens, as they really ran. None where the
+    image tokens are no grid. Raises RunError where no run was recorded.
+    """
+    plan = recorded.plan
+    shape = plan.anatomies[0].shape
+    if shape.grid is None:
+        return None
+    tokens = shape.tokens["image"]
+    computed = computed_table(recorded.record, plan)
+    total, seen = np.zeros(tokens), 0
+    for i, site in enumerate(plan.sites):
+        if not site.rows or site.group == "text":
+            continue
+        before = shape.tokens[site.group] - tokens  # text tokens that stand before the image's in a joint stream
+        for step, number in np.ndindex(*computed.shape[:2]):
+            seen += 1
+            if computed[step, number, i] == ALL:
+                total += 1
+            elif computed[step, number, i] > 0:
+                index = recorded.choices[step, number, site.name]
+                counts = np.bincount(index.numpy().ravel(), minlength=before + tokens)
+                total += counts[before:] / index.shape[0]
+    share: Freshness = (total / max(1, seen)).reshape(-1, shape.grid[-1])
+    return share
+
+
+def draw_comparison(result: Generated, path: str | Path) -> None:
+    """Writes both pictures and the map of fresh tokens side by side. Raises OptionError without matplotlib."""
+    pyplot = pyplot_or_error("compare")
+    assert result.uncached is not None
+    panels = 2 if result.freshness is None else 3
+    side, gap, below, above = 4.0, 0.12, 0.75, 0.35  # inches
+    tall = side * result.image.height / result.image.width
+    wide, high = panels * (side + gap) + gap + (0.7 if panels == 3 else 0), below + tall + above
+    figure = pyplot.figure(figsize=(wide, high), facecolor="white")
+    axes = [
+        figure.add_axes(((gap + k * (side + gap)) / wide, below / high, side / wide, tall / high))
+        for k in range(panels)
+    ]
+    titles = (f"without cache, {result.uncached_seconds:.3g} s", f"with cache, {result.seconds:.3g} s")
+    for axis, picture, title in zip(axes, (result.uncached, result.image), titles, strict=False):
+        axis.imshow(picture, interpolation="antialiased", aspect="auto")
+        axis.set_title(title, fontsize=11)
+    if result.freshness is not None:
+        scale = figure.add_axes((1 - 0.7 / wide, below / high, 0.14 / wide, tall / high))
+        _draw_freshness(figure, axes[2], scale, result.freshness)
+    for axis in axes:
+        axis.set_axis_off()
+    figure.text(0.5, below / high / 2, caption(result), ha="center", va="center", fontsize=10.5, linespacing=1.5)
+    try:
+        figure.savefig(path, dpi=max(120, result.image.width / side))
+    finally:
+        pyplot.close(figure)
+
+
+def side_by_side(result: Generated) -> Frames:
+    """The video without the cache on the left, the one with it on the right."""
+    joined = []
+    for left, right in zip(result.uncached_frames, result.frames, strict=True):
+        frame = Image.new("RGB", (left.width + _GAP + right.width, left.height), "white")
+        frame.paste(left, (0, 0))
+        frame.paste(right, (left.width + _GAP, 0))
+        joined.append(frame)
+    return tuple(joined)
+
+
+def _draw_freshness(figure: Any, axis: Any, scale: Any, share: Freshness) -> None:
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    image = axis.imshow(share, cmap="viridis", interpolation="nearest", aspect="auto")
+    axis.set_title("share of steps in which a token was fresh", fontsize=11)
+    bar = figure.colorbar(image, cax=scale, ticks=MaxNLocator(6, steps=[1, 2, 5, 10]))
+    narrow = np.ptp(share) < 0.05
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1 if narrow else 0))
+    bar.ax.tick_params(labelsize=9)

@@ -1,0 +1,149 @@
+"""The published checkpoints of Open-Sora 1.2 → the classes here. Names are the same; sizes are read off the tensors."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tocache.errors import CheckpointError
+from tocache.opensora.embeddings import rotary_frequencies
+from tocache.opensora.transformer import STDiT3Transformer3DModel
+from tocache.opensora.vae import PICTURES, AutoencoderKLOpenSora
+from tocache.opensora.weights import check_tensors, read_config, read_weights
+
+StateDict = Mapping[str, Tensor]
+
+_ROTARY = "rope.freqs"  # a table that the model makes by itself; a checkpoint may do without it
+
+
+def load_original_transformer(path: str | Path, *, dtype: torch.dtype | None = None) -> STDiT3Transformer3DModel:
+    """STDiT3 from a folder (weights and, if there is one, `config.json`) or a file, on the CPU, in eval mode.
+
+    dtype  of the model; None: float32
+
+    Raises CheckpointError for pickled code and for missing, unexpected or misshapen tensors, which it names; OSError
+    where a file cannot be opened.
+    """
+    path = Path(path)
+    tensors = read_weights(path)
+    config = transformer_config(tensors, read_config(path))
+    if _ROTARY not in tensors:
+        tensors[_ROTARY] = rotary_frequencies(config["attention_head_dim"])
+    transformer: STDiT3Transformer3DModel = _filled(STDiT3Transformer3DModel, config, tensors, path, dtype)
+    return transformer
+
+
+def load_original_vae(
+    path: str | Path, *, dtype: torch.dtype | None = None, norm_num_groups: int = 32
+) -> AutoencoderKLOpenSora:
+    """Both halves of the autoencoder from one folder or file, on the CPU, in eval mode.
+
+    dtype            of the model; None: float32
+    norm_num_groups  of all group norms, which leave no trace in the weights
+
+    Raises as `load_original_transformer` does.
+    """
+    path = Path(path)
+    tensors = read_weights(path)
+    config = vae_config(tensors, norm_num_groups)
+    vae: AutoencoderKLOpenSora = _filled(AutoencoderKLOpenSora, config, tensors, path, dtype)
+    return vae
+
+
+def transformer_config(tensors: StateDict, published: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of STDiT3Transformer3DModel for these tensors.
+
+    `published` is the original's config.json; of it `input_sq_size` and, where queries and keys are not normalised,
+    `num_heads` are used, which leave no trace in the weights. Raises CheckpointError where a size cannot be told.
+    """
+    width, channels, *patch = _shape(tensors, "x_embedder.proj.weight", 5)
+    qk_norm = "spatial_blocks.0.attn.q_norm.weight" in tensors
+    if qk_norm:
+        (head,) = _shape(tensors, "spatial_blocks.0.attn.q_norm.weight", 1)
+    else:
+        head = width // int(published.get("num_heads", 16))
+    return {
+        "num_layers": _count(tensors, r"spatial_blocks\.(\d+)\."),
+        "num_attention_heads": width // head,
+        "attention_head_dim": head,
+        "in_channels": channels,
+        "out_channels": _shape(tensors, "final_layer.linear.weight", 2)[0] // math.prod(patch),
+        "patch_size": tuple(patch),
+        "mlp_ratio": _shape(tensors, "spatial_blocks.0.mlp.fc1.weight", 2)[0] / width,
+        "caption_channels": _shape(tensors, "y_embedder.y_proj.fc1.weight", 2)[1],
+        "max_text_length": _shape(tensors, "y_embedder.y_embedding", 2)[0],
+        "input_sq_size": int(published.get("input_sq_size", 512)),
+        "qk_norm": qk_norm,
+    }
+
+
+def vae_config(tensors: StateDict, norm_num_groups: int = 32) -> dict[str, Any]:
+    """The settings of AutoencoderKLOpenSora for these tensors. Raises CheckpointError where a size cannot be told."""
+    pictures, level = "spatial_vae.module.encoder.down_blocks", "temporal_vae.encoder.block_res_blocks"
+    depth = _count(tensors, rf"{re.escape(pictures)}\.(\d+)\.")
+    levels = _count(tensors, rf"{re.escape(level)}\.(\d+)\.")
+    spatial = {
+        **PICTURES,
+        "in_channels": _shape(tensors, "spatial_vae.module.encoder.conv_in.weight", 4)[1],
+        "out_channels": _shape(tensors, "spatial_vae.module.decoder.conv_out.weight", 4)[0],
+        "down_block_types": ("DownEncoderBlock2D",) * depth,
+        "up_block_types": ("UpDecoderBlock2D",) * depth,
+        "block_out_channels": tuple(
+            _shape(tensors, f"{pictures}.{i}.resnets.0.conv1.weight", 4)[0] for i in range(depth)
+        ),
+        "layers_per_block": _count(tensors, rf"{re.escape(pictures)}\.0\.resnets\.(\d+)\."),
+        "latent_channels": _shape(tensors, "spatial_vae.module.post_quant_conv.weight", 4)[1],
+        "norm_num_groups": norm_num_groups,
+    }
+    return {
+        "spatial": spatial,
+        "channel_widths": tuple(_shape(tensors, f"{level}.{i}.0.conv1.conv.weight", 5)[0] for i in range(levels)),
+        "halved": tuple(f"temporal_vae.encoder.conv_blocks.{i}.conv.weight" in tensors for i in range(levels - 1)),
+        "blocks_per_level": _count(tensors, rf"{re.escape(level)}\.0\.(\d+)\."),
+        "norm_num_groups": norm_num_groups,
+        "latent_shift": _values(tensors, "shift"),
+        "latent_scale": _values(tensors, "scale"),
+    }
+
+
+def _filled(model: Any, config: dict[str, Any], tensors: StateDict, path: Path, dtype: torch.dtype | None) -> Any:
+    try:
+        with torch.device("meta"):
+            built = model(**config)
+    except ValueError as error:  # torch's and diffusers' layers refuse what does not divide
+        raise CheckpointError(f"{path}: its sizes do not make a model: {error}") from error
+    check_tensors(tensors, built.state_dict(), path)
+    # the tensors become the model's own, so that the weights are in memory once
+    built.load_state_dict({name: tensor.to(dtype or torch.float32) for name, tensor in tensors.items()}, assign=True)
+    return built.eval().requires_grad_(False)
+
+
+def _shape(tensors: StateDict, name: str, dims: int) -> tuple[int, ...]:
+    if name not in tensors:
+        raise CheckpointError(f"the checkpoint lacks {name}, which tells the model's sizes")
+    found = tuple(tensors[name].shape)
+    if len(found) != dims:
+        raise CheckpointError(f"{name} has shape {found}; expected {dims} dimensions")
+    return found
+
+
+def _count(tensors: StateDict, pattern: str) -> int:
+    """How many numbers there are where `pattern` captures one, counting up to the highest."""
+    numbers = [int(found[1]) for name in tensors if (found := re.match(pattern, name))]
+    if not numbers:
+        raise CheckpointError(f"the checkpoint has no tensors named like {pattern}")
+    return max(numbers) + 1
+
+
+def _values(tensors: StateDict, name: str) -> tuple[float, ...]:
+    if name not in tensors:
+        raise CheckpointError(f"the checkpoint lacks {name}, which normalises the latents")
+    if tensors[name].is_meta:
+        return (0.0,) * tensors[name].numel()
+    return tuple(float(value) for value in tensors[name].flatten().float())
