@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from tocache.demo.random_pipelines import BLOCK, LATENT_CHANNELS, cast
@@ -53,7 +55,7 @@ def random_video_pipeline(
 
 
 def _stdit(depth: int, hidden: int, heads: int, generator: torch.Generator) -> STDiT3Transformer3DModel:
-    model: STDiT3Transformer3DModel = STDiT3Transformer3DModel(
+    model: Any = STDiT3Transformer3DModel(
         num_layers=depth,
         num_attention_heads=heads,
         attention_head_dim=hidden // heads,
@@ -73,8 +75,8 @@ def _stdit(depth: int, hidden: int, heads: int, generator: torch.Generator) -> S
             fill_offset(row, kind, 2 * depth, generator)
     fill_offset(model.final_layer.scale_shift_table, "scale", 2 * depth, generator)
     tie_ends(model.x_embedder.proj, model.final_layer.linear, generator)
-    model.eval()
-    return model
+    built: STDiT3Transformer3DModel = model.eval()
+    return built
 
 
 def _vae() -> AutoencoderKLOpenSora:

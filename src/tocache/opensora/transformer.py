@@ -61,6 +61,7 @@ class STDiT3Transformer3DModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     _supports_gradient_checkpointing = True
     _no_split_modules = ("STDiT3Block",)
+    _repeated_blocks = ("STDiT3Block",)
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(

@@ -321,7 +321,7 @@ def test_vae_batches_without_a_digit_are_refused(tmp_path: Path, batch: int) -> 
 
 @pytest.mark.slow
 def test_vae_runs_to_an_autoencoder(tmp_path: Path) -> None:
-    train("vae", "--out", tmp_path / "run", "--steps", 2, "--batch", 16)
+    train("vae", "--out", tmp_path / "run", "--steps", 1, "--batch", 16)
     vae = AutoencoderKL.from_pretrained(tmp_path / "run" / "export")
     assert vae.config.scaling_factor == 1
     x = 2 * render([draw_scene(0, 2**41 + i) for i in range(64)], 256) - 1
