@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from tocache.errors import OptionError, PlanMismatchError, UnknownNameError
-from tocache.methods import FORA, METHODS, Method, Planned, ToCa, Uncached, fill_table
-from tocache.models.registry import FAMILIES
+from tocache.methods import FORA, METHODS, PAB, Method, Planned, ToCa, Uncached, fill_table
+from tocache.models.registry import FAMILIES, family_named
+from tocache.opensora import STDiT3Transformer3DModel
 from tocache.plan import ALL, Anatomy, Budget, Every, Pass, Plan, Policy
 from tocache.presets import DEFAULT, PRESETS, preset
 
@@ -34,6 +35,9 @@ def anatomy(family: str) -> Anatomy:
                 num_layers=4, cross_attention_dim=32, caption_channels=32, **HEADS
             )
             shape = Pass(2, {"image": 64}, (8, 8), "uncond,cond", context=20)
+        elif family == "opensora":
+            model = STDiT3Transformer3DModel(num_layers=2, num_attention_heads=2, attention_head_dim=12)
+            shape = Pass(2, {"image": 60}, (5, 3, 4), "cond,uncond", context=20)
         else:
             model = diffusers.FluxTransformer2DModel(
                 num_layers=2,
@@ -235,3 +239,31 @@ class TestPresets:
 
     def test_the_default_is_the_recipe_of_whatever_family(self):
         assert ToCa() == DEFAULT
+
+
+class TestPAB:
+    def test_attention_is_computed_in_its_own_cycle_between_the_times(self):
+        opensora = anatomy("opensora")
+        plan = PAB(2, 4, 6, begin=930, end=450).plan([opensora], 30)
+        times = np.array(family_named("opensora").timesteps(opensora.shape, 30))
+        cycles = {"self-attention": 2, "temporal-attention": 4, "cross-attention": 6}
+        for i, site in enumerate(plan.sites):
+            cycle = cycles.get(site.kind)
+            expected = [cycle is not None and 450 < t < 930 and s % cycle != 0 for s, t in enumerate(times)]
+            assert (plan.fresh[:, 0, i] == 0).tolist() == expected, site.name
+            assert set(plan.fresh[:, 0, i].tolist()) <= {0, ALL}
+
+    def test_a_window_of_nothing_is_no_cache(self):
+        assert (planned(PAB(begin=500, end=500), "opensora").fresh == ALL).all()
+
+    def test_intervals_of_one_are_no_cache(self):
+        assert (planned(PAB(1, 1, 1), "opensora").fresh == ALL).all()
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"spatial": 0}, {"temporal": 1.5}, {"cross": True}, {"begin": 1001}, {"begin": 400, "end": 450}],
+        ids=str,
+    )
+    def test_refuses_what_cannot_be(self, options):
+        with pytest.raises(OptionError, match=list(options)[-1]):
+            PAB(**options)

@@ -41,7 +41,8 @@ def test_cleaning_is_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_real_cleaning() -> None:
     pytest.importorskip("ftfy")
     pytest.importorskip("bs4")
-    assert text.cleaned("A <b>Cat</b> &amp;amp; dog, https://example.com/x") == "a cat & dog,"
+    assert text.cleaned("A <b>Cat</b> and a dog, https://example.com/x") == "a cat and a dog"
+    assert text.cleaned(text.with_scores("A cat")) == "a cat aesthetic score: 6.5."
 
 
 def test_long_prompt_is_truncated_with_a_warning(pipe: Any) -> None:

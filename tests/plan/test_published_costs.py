@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from tocache.methods import FORA, ToCa, Uncached
+from tocache.methods import FORA, PAB, ToCa, Uncached
 from tocache.models.architectures import build_meta
 from tocache.models.registry import FAMILIES
-from tocache.plan import Anatomy, flops_planned, flops_uncached
+from tocache.plan import Anatomy, flops_planned, flops_uncached, lifetimes
 
 T = 10**12
 
@@ -98,3 +98,35 @@ def test_rows_multiply_the_cost():
     one = FORA(3).plan([anatomy("dit-xl-2-256")], 50)
     four = FORA(3).plan([anatomy("dit-xl-2-256", rows=8)], 50)
     assert flops_planned(four) == 4 * flops_planned(one)
+
+
+@pytest.mark.parametrize(
+    ("method", "published", "planned"),
+    [
+        (Uncached(), 3283.20, 3274.10),
+        (ToCa(3, 0.1), 1394.03, 1391.35),
+        (ToCa(3, 0.134), 1439.70, 1443.23),
+        (FORA(2), 1751.32, 1746.19),
+        (PAB(2, 4, 6), 2657.70, 2660.18),
+        (PAB(3, 5, 7), 2615.15, 2559.83),
+        (PAB(5, 7, 9), 2558.25, 2483.36),
+    ],
+    ids=str,
+)
+def test_opensora_480p_2s(method, published, planned):
+    plan = method.plan([anatomy("opensora-1.2-480p-2s")], 30)
+    assert flops_planned(plan) / T == pytest.approx(published, rel=0.05)
+    assert flops_planned(plan) / T == pytest.approx(planned, abs=0.005)
+
+
+def test_opensora_by_the_formula():
+    """method.md §7: per token and pair of blocks 2 · (8 + 4 + 16) C² and 4 · (1590 + 15) C."""
+    tokens, c = 15 * 1590, 1152
+    pair = tokens * (2 * (8 + 4 + 16) * c**2 + 4 * (1590 + 15) * c)
+    assert flops_uncached(Uncached().plan([anatomy("opensora-1.2-480p-2s")], 30)) == 30 * 2 * 28 * pair
+
+
+def test_the_bytes_of_opensora_480p_2s():
+    plan = ToCa(3, 0.1).plan([anatomy("opensora-1.2-480p-2s")], 30)
+    features = 3 * 56 * 2 * 23850 * 1152 * 2  # kinds, blocks, rows, tokens, width, bf16
+    assert features < lifetimes(plan).peak_bytes < 1.01 * features
