@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         UnsupportedModelError,
     )
     from tocache.generation import Generated, generate
-    from tocache.methods import FORA, Method, Planned, ToCa, Uncached
+    from tocache.methods import FORA, PAB, Method, Planned, ToCa, Uncached
     from tocache.models.originals import load_original
     from tocache.plan import Plan, Policy, load_plan, save_plan
     from tocache.planning import plan_model
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORA",
+    "PAB",
     "AttachError",
     "CheckpointError",
     "Generated",
@@ -70,7 +71,7 @@ _HOMES = {
     "api": ("ManualRun", "Trace", "disable", "enable", "enabled", "report", "run", "trace", "watch"),
     "errors": (*(name for name in __all__ if name.endswith(("Error", "Warning"))),),
     "generation": ("Generated", "generate"),
-    "methods": ("FORA", "Method", "Planned", "ToCa", "Uncached"),
+    "methods": ("FORA", "PAB", "Method", "Planned", "ToCa", "Uncached"),
     "models.originals": ("load_original",),
     "plan": ("Plan", "Policy", "load_plan", "save_plan"),
     "planning": ("plan_model",),

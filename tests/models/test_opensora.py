@@ -1,0 +1,87 @@
+"""What is special about Open-Sora under the cache: given frames, times known before the run, its own schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import tocache
+from tocache.demo import random_video_pipeline
+from tocache.models.registry import family_of
+from tocache.opensora import RFlowScheduler
+from tocache.plan import ALL, Pass, Plan, Policy
+
+SIZE = {"height": 64, "width": 64, "num_frames": 34}
+STEPS = 9
+
+
+@pytest.fixture
+def pipe() -> Any:
+    pipe = random_video_pipeline(depth=2)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def draw(pipe: Any, **options: Any) -> torch.Tensor:
+    """Latents (1, channels, 10 frames, 8, 8)."""
+    arguments: dict[str, Any] = {"num_inference_steps": STEPS, "clean_caption": False, "output_type": "latent"}
+    generator = torch.Generator().manual_seed(0)
+    return torch.as_tensor(pipe("a red circle", generator=generator, **SIZE | arguments | options).frames)
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("method", [tocache.ToCa(3, 0.3), tocache.FORA(2), tocache.PAB()], ids=lambda m: m.name)
+def test_a_given_frame_is_kept_under_the_cache(pipe: Any, picture: Image.Image, method: tocache.Method) -> None:
+    plain = draw(pipe, image=picture)
+    tocache.enable(pipe, method)
+    cached = draw(pipe, image=picture)
+    assert tocache.report(pipe).overruled == 0
+    assert torch.equal(cached[:, :, 0], plain[:, :, 0])
+    assert not torch.equal(cached[:, :, 1:], plain[:, :, 1:])
+
+
+def test_partial_steps_gate_the_output_of_the_mlp_in_given_frames(pipe: Any, picture: Image.Image) -> None:
+    """All tokens chosen one by one are all tokens: the published code differs here (docs/method.md, quirks)."""
+    plain = draw(pipe, image=picture)
+    tocache.enable(pipe, tocache.Uncached())
+    with tocache.trace(pipe) as trace:
+        draw(pipe, image=picture)
+    fresh = trace.plan.fresh.copy()
+    for i, site in enumerate(trace.plan.sites):
+        if site.kind == "mlp":
+            fresh[1:, 0, i] = trace.plan.anatomies[0].tokens(site)
+    plan = Plan(trace.plan.anatomies, fresh, Policy(scores={"norm": 1.0}), "every token chosen")
+    tocache.enable(pipe, plan)
+    with tocache.trace(pipe) as chosen:
+        cached = draw(pipe, image=picture)
+    assert chosen.choices
+    torch.testing.assert_close(cached, plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("frames", [17, 51, 102])
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (480, 848)])
+def test_the_times_are_those_of_the_scheduler(pipe: Any, frames: int, height: int, width: int) -> None:
+    scheduler = RFlowScheduler()
+    scheduler.set_timesteps(30, height=height, width=width, num_frames=frames)
+    grid = (frames // 17 * 5, height // 16, width // 16)
+    times = family_of(pipe.transformer).timesteps(Pass(2, {"image": int(np.prod(grid))}, grid), 30)
+    assert np.allclose(times, scheduler.timesteps.numpy(), rtol=1e-5)
+
+
+def test_each_kind_has_its_cycle(pipe: Any) -> None:
+    tocache.enable(pipe)
+    with tocache.trace(pipe) as trace:
+        draw(pipe, num_inference_steps=30)
+    cycles = {"self-attention": 3, "temporal-attention": 3, "cross-attention": 6, "mlp": 3}
+    for i, site in enumerate(trace.plan.sites):
+        full = np.flatnonzero(trace.plan.fresh[:, 0, i] == ALL).tolist()
+        assert full == [s for s in range(30) if s <= 2 or s % cycles[site.kind] == 0], site.name
