@@ -40,7 +40,6 @@ STRIPS = (
         ),
         seed=1,
     ),
-    Strip("demo:class", "paper-ddim50", (2, 3, 5, 6, 8, 9), seed=1),
 )
 
 

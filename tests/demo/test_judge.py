@@ -102,7 +102,7 @@ def test_only_peaks_are_things_and_the_surest_come_first() -> None:
     presence[0, 0, 12, 3] = 3.0
     presence[0, 0, 8, 8] = -0.1  # less likely than not
     shape[0, SHAPES.index("star"), 4, 7] = 2
-    place[0, :, 4, 7] = torch.tensor([0.25, -0.5, 0.1])
+    place[0, :, 4, 7] = torch.tensor([0.25, -0.5, 1.6])
     (seen,) = look(torch.zeros(1, 3, SIDE, SIDE), Told(answers))
     assert [(thing.shape, thing.colour) for thing in seen] == [(SHAPES[0], COLOURS[0]), ("star", COLOURS[0])]
     assert [thing.certainty for thing in seen] == pytest.approx([1 / (1 + math.exp(-3)), 1 / (1 + math.exp(-1))])

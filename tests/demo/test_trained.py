@@ -11,10 +11,7 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
-    DDIMScheduler,
     DiffusionPipeline,
-    DiTPipeline,
-    DiTTransformer2DModel,
     DPMSolverMultistepScheduler,
     PixArtAlphaPipeline,
     PixArtTransformer2DModel,
@@ -26,23 +23,15 @@ from transformers import T5EncoderModel
 
 import tocache
 from tocache.demo import demo_folder, load_demo
-from tocache.demo.judge import WEIGHTS, look, read_digits
+from tocache.demo.judge import WEIGHTS, look
 from tocache.errors import UnknownNameError
-from tocache.models.architectures import class_number
 
-TEXT, CLASS = "demo:text", "demo:class"
+TEXT = "demo:text"
 
 
 @pytest.fixture(scope="module")
 def text() -> Any:
     pipe = load_demo(TEXT)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-@pytest.fixture(scope="module")
-def digits() -> Any:
-    pipe = load_demo(CLASS)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -63,23 +52,14 @@ def test_the_text_pipeline_is_made_of_the_published_models_classes(text: Any) ->
     assert text.scheduler.config.algorithm_type == "dpmsolver++"
 
 
-def test_the_class_pipeline_is_made_of_the_published_models_classes(digits: Any) -> None:
-    assert type(digits) is DiTPipeline
-    assert type(digits.transformer) is DiTTransformer2DModel
-    assert type(digits.vae) is AutoencoderKL
-    assert type(digits.scheduler) is DDIMScheduler
-    assert digits.transformer.transformer_blocks[0].norm1.emb.class_embedder.embedding_table.num_embeddings == 1001
-    assert [class_number(digits, str(digit)) for digit in range(10)] == list(range(10))
-
-
-@pytest.mark.parametrize("name", [TEXT, CLASS])
+@pytest.mark.parametrize("name", [TEXT])
 def test_sizes_are_what_the_published_ones_would_be_in_small(name: str) -> None:
     config = json.loads((demo_folder(name) / "transformer" / "config.json").read_text())
     assert config["num_layers"] >= 12
     assert (config["sample_size"] // config["patch_size"]) ** 2 == 256
 
 
-@pytest.mark.parametrize("name", [TEXT, CLASS])
+@pytest.mark.parametrize("name", [TEXT])
 def test_the_folder_is_small_half_precision_and_explains_itself(name: str) -> None:
     folder = demo_folder(name)
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 20 * 10**6
@@ -94,14 +74,14 @@ def test_the_judge_is_small() -> None:
     assert WEIGHTS.stat().st_size < 3 * 10**6
 
 
-@pytest.mark.parametrize("name", [TEXT, CLASS])
-def test_the_folder_loads_with_the_stock_loader(name: str, text: Any, digits: Any) -> None:
+@pytest.mark.parametrize("name", [TEXT])
+def test_the_folder_loads_with_the_stock_loader(name: str, text: Any) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
         plain = DiffusionPipeline.from_pretrained(demo_folder(name), torch_dtype=torch.float32)
     plain.set_progress_bar_config(disable=True)
-    ours, prompt = (text, "a red circle") if name == TEXT else (digits, [3])
-    assert torch.equal(draw(plain, prompt, num_inference_steps=3), draw(ours, prompt, num_inference_steps=3))
+    one, other = (draw(pipe, "a red circle", num_inference_steps=3) for pipe in (plain, text))
+    assert torch.equal(one, other)
 
 
 def test_unknown_demos_are_refused_by_name() -> None:
@@ -112,27 +92,24 @@ def test_unknown_demos_are_refused_by_name() -> None:
 
 
 @pytest.mark.slow
-def test_a_plain_call_draws_what_the_prompt_names(text: Any) -> None:
-    (seen,) = look(draw(text, "a large red circle"))
-    assert [(thing.shape, thing.colour) for thing in seen] == [("circle", "red")]
+def test_a_plain_call_draws_a_thing_of_the_colour_that_the_prompt_names(text: Any) -> None:
+    colours = [
+        [thing.colour for thing in look(draw(text, f"a large {colour} circle"))[0]] for colour in ("red", "blue")
+    ]
+    assert colours[0][:1] == ["red"]
+    assert colours[1][:1] == ["blue"]
 
 
 @pytest.mark.slow
-def test_most_digits_are_read_as_what_was_asked_for(digits: Any) -> None:
-    read = read_digits(draw(digits, list(range(10))))
-    assert sum(a == b for a, b in zip(read, range(10), strict=True)) >= 9
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "preset"), [(TEXT, "paper-r60"), (CLASS, "paper-ddim50")])
-def test_the_published_settings_keep_the_picture(name: str, preset: str, text: Any, digits: Any) -> None:
-    """Close to the uncached picture, and closer than that of another seed is by far."""
-    pipe, prompt = (text, "a yellow star above a blue square") if name == TEXT else (digits, [8])
-    reference = draw(pipe, prompt)
-    with tocache.enabled(pipe, preset):
-        cached = draw(pipe, prompt)
-        assert tocache.report(pipe).overruled == 0
-    other = draw(pipe, prompt, seed=1)
+@pytest.mark.parametrize("preset", ["paper-r60", "paper-r70"])
+def test_the_published_settings_keep_the_picture(preset: str, text: Any) -> None:
+    """Closer to the uncached picture than that of another seed is by far."""
+    prompt = "a yellow star above a blue square"
+    reference = draw(text, prompt)
+    with tocache.enabled(text, preset):
+        cached = draw(text, prompt)
+        assert tocache.report(text).overruled == 0
+    other = draw(text, prompt, seed=1)
     error = (cached - reference).square().mean()
     assert 0 < error < 0.2 * (other - reference).square().mean()
 
@@ -158,7 +135,7 @@ def test_the_published_settings_keep_the_picture(name: str, preset: str, text: A
 )
 def test_no_prompt_breaks_the_text_pipeline(prompt: str, text: Any) -> None:
     with tocache.enabled(text, tocache.ToCa(2, 0.3)):
-        picture = draw(text, prompt, num_inference_steps=4)
+        picture = draw(text, prompt, num_inference_steps=9)
     assert picture.shape == (1, 3, 256, 256)
     assert torch.isfinite(picture).all()
 
@@ -169,17 +146,6 @@ def test_every_text_can_be_encoded(prompt: str, text: Any) -> None:
     embeddings, mask, *_ = text.encode_prompt(prompt, do_classifier_free_guidance=False)
     assert torch.isfinite(embeddings).all()
     assert 1 <= mask.sum() <= 120
-
-
-def test_unknown_classes_are_refused_and_unused_ones_draw_any_digit(digits: Any) -> None:
-    with pytest.raises(UnknownNameError, match="known: 0"):
-        class_number(digits, "eleven")
-    with pytest.raises(UnknownNameError, match="known: 0"):
-        class_number(digits, 1001)
-    for block in digits.transformer.transformer_blocks:
-        table = block.norm1.emb.class_embedder.embedding_table.weight
-        assert torch.equal(table[10], table[1000])
-        assert not torch.equal(table[9], table[1000])
 
 
 def tensors(folder: Path) -> list[tuple[Path, str]]:

@@ -83,7 +83,7 @@ class Judge(nn.Module):
 def split_answers(answers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The channels (dimension 1) of a judge's answers: presence (1), shape, colour, and offset x, y and radius (3).
 
-    Presence, shape and colour are logits. The offset is from the cell's middle in cells, the radius in widths.
+    Presence, shape and colour are logits. The offset is from the cell's middle; both are in cells.
     """
     presence, shape, colour, place = torch.split(answers, [1, len(SHAPES), len(COLOURS), 3], dim=1)
     return presence, shape, colour, place
@@ -111,7 +111,8 @@ def look(pictures: Tensor, judge: Judge | None = None) -> list[list[Seen]]:
     judge = judge or load_judge()
     presence, shape, colour, place = split_answers(judge(pictures.float()))
     sure = presence.sigmoid()
-    peak = (sure == F.max_pool2d(sure, 3, stride=1, padding=1)) & (sure > _PRESENT)
+    # peaks of the logits: neighbouring probabilities may both round to 1
+    peak = (presence == F.max_pool2d(presence, 3, stride=1, padding=1)) & (sure > _PRESENT)
     found: list[list[Seen]] = [[] for _ in pictures]
     for b, _, row, column in peak.nonzero().tolist():
         dx, dy, radius = place[b, :, row, column].tolist()
@@ -121,7 +122,7 @@ def look(pictures: Tensor, judge: Judge | None = None) -> list[list[Seen]]:
                 colour=COLOURS[int(colour[b, :, row, column].argmax())],
                 x=(column + 0.5 + dx) / CELLS,
                 y=(row + 0.5 + dy) / CELLS,
-                radius=radius,
+                radius=radius / CELLS,
                 certainty=float(sure[b, 0, row, column]),
             )
         )

@@ -21,7 +21,7 @@ from tocache.engine.intercept import plain_class
 from tocache.engine.record import Record
 from tocache.errors import TocacheWarning, UnknownNameError
 from tocache.generation.comparison import draw_comparison, freshness, side_by_side
-from tocache.generation.media import check_kind, check_output, save, save_frames
+from tocache.generation.media import VIDEOS, check_kind, check_output, save, save_frames
 from tocache.generation.result import Frames, Generated, psnr
 from tocache.methods import Method, Planned
 from tocache.models.architectures import call_arguments, pretrained_pipeline
@@ -90,6 +90,8 @@ def generate(
     Raises UnknownNameError, OptionError, UnsupportedModelError, and what `enable` raises; nothing is written then.
     """
     target = check_output(output)
+    if compare and target.suffix.lower() not in VIDEOS:
+        pyplot_or_error("compare")
     asked = _asked(method)
     if steps is not None:
         check_count("steps", steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,12 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]
         self._guidance_scale = 1.0
         self._num_timesteps = 0
         self._interrupt = False
+
+    @classmethod
+    def _get_signature_types(cls) -> dict[str, tuple[Any, ...]]:
+        """Components may be of any class; diffusers 0.35 cannot read annotations that are strings, as all are here."""
+        names = list(inspect.signature(cls.__init__).parameters)[1:]
+        return dict.fromkeys(names, (inspect.Signature.empty,))
 
     @classmethod
     def from_original(

@@ -371,7 +371,7 @@ def test_targets_of_the_judge(seed: int, index: int) -> None:
             (thing.x, thing.y)
         )
         assert max(map(abs, numbers[2:4])) <= 0.5 + 1e-5
-        assert numbers[4] == pytest.approx(thing.radius)
+        assert numbers[4] / CELLS == pytest.approx(thing.radius)
     for b, scene in enumerate(scenes):
         near = torch.zeros(CELLS, CELLS, dtype=torch.bool)
         for thing in scene.things:

@@ -149,11 +149,12 @@ def ship_run(
     name: Annotated[str, typer.Argument(help="demo:text or demo:class.")],
     run: Annotated[list[Path], typer.Option(help="A run that led to it; repeat, in order, the autoencoder's first.")],
     figures: Annotated[Path | None, typer.Option(help="What `python -m tocache.demo.measure -o` wrote.")] = None,
+    note: Annotated[list[str] | None, typer.Option(help="A sentence for the card; repeat.")] = None,
 ) -> None:
     """Write a finished run's pipeline and its model card into the package."""
     from tocache.demo.train.ship import ship
 
-    print(ship(name, run, figures))
+    print(ship(name, run, figures, note or ()))
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def targets(scenes: Sequence[Scene], device: torch.device) -> tuple[Tensor, Tens
     """What the judge is to say.
 
     Returns presence (B, 16, 16); its weight (B, 16, 16), 0 beside a cell with a thing's middle; the cells of all things
-    (things, 3) as picture, row, column; and of each thing (things, 5) shape, colour, offset x, y in cells and radius.
+    (things, 3) as picture, row, column; and of each thing (things, 5) shape, colour, offset x, y and radius in cells.
     """
     target = torch.zeros(len(scenes), CELLS, CELLS)
     weight = torch.ones(len(scenes), CELLS, CELLS)
@@ -94,7 +94,7 @@ def targets(scenes: Sequence[Scene], device: torch.device) -> tuple[Tensor, Tens
             target[b, row, column] = 1
             where.append([b, row, column])
             offset = (thing.x * CELLS - column - 0.5, thing.y * CELLS - row - 0.5)
-            truth.append([SHAPES.index(thing.shape), COLOURS.index(thing.colour), *offset, thing.radius])
+            truth.append([SHAPES.index(thing.shape), COLOURS.index(thing.colour), *offset, thing.radius * CELLS])
     weight[target == 1] = 1
     return target.to(device), weight.to(device), torch.tensor(where, device=device), torch.tensor(truth, device=device)
 

@@ -33,13 +33,14 @@ _DATA = {
 _GOALS = {"demo:text": ("all claims of a prompt", 0.90), "demo:class": ("right class", 0.97)}
 
 
-def ship(name: str, runs: Sequence[Path], figures: Path | None) -> Path:
+def ship(name: str, runs: Sequence[Path], figures: Path | None, notes: Sequence[str] = ()) -> Path:
     """Write the last run's pipeline, its card and its samples into the package.
 
     Args:
         name: `demo:text` or `demo:class`.
         runs: folders of the runs that led to it, in order: the autoencoder's first.
         figures: what `python -m tocache.demo.measure` wrote of it; None while it is not yet measured.
+        notes: what the commands alone do not say of the training, in sentences.
 
     Raises OptionError, and leaves what is there, where it all has more than `LIMIT` bytes.
     """
@@ -50,7 +51,7 @@ def ship(name: str, runs: Sequence[Path], figures: Path | None) -> Path:
     shutil.rmtree(new, ignore_errors=True)
     pipe = _save_halved(runs[-1] / "export", new)
     shutil.copy(runs[-1] / "sample.png", new / "samples.png")
-    (new / "README.md").write_text(model_card(name, pipe, facts, measured))
+    (new / "README.md").write_text(model_card(name, pipe, facts, measured, notes))
     size = sum(file.stat().st_size for file in new.rglob("*") if file.is_file())
     if size > LIMIT:
         shutil.rmtree(new)
@@ -88,7 +89,13 @@ def _rewrite(path: Path) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def model_card(name: str, pipe: Any, runs: Sequence[Mapping[str, Any]], figures: Mapping[str, Any] | None) -> str:
+def model_card(
+    name: str,
+    pipe: Any,
+    runs: Sequence[Mapping[str, Any]],
+    figures: Mapping[str, Any] | None,
+    notes: Sequence[str] = (),
+) -> str:
     """The README of a demo's folder."""
     config = pipe.transformer.config
     millions = sum(p.numel() for p in pipe.transformer.parameters()) / 1e6
@@ -120,6 +127,7 @@ def model_card(name: str, pipe: Any, runs: Sequence[Mapping[str, Any]], figures:
             for run in runs
         ),
         "",
+        *(line for note in notes for line in (note, "")),
         *_size_note(runs),
         "## Licence",
         "",
