@@ -98,4 +98,6 @@ def _has_class(name: str) -> bool:
         return False
     import diffusers
 
-    return hasattr(diffusers, name)
+    from tocache import opensora
+
+    return hasattr(diffusers, name) or name in opensora.__all__
