@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tocache.checkpoints.checks import check_tensors
 from tocache.errors import CheckpointError
 from tocache.opensora import (
     AutoencoderKLOpenSora,
@@ -20,7 +22,6 @@ from tocache.opensora import (
     load_original_vae,
 )
 from tocache.opensora.original import transformer_config, vae_config
-from tocache.opensora.weights import check_tensors
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -121,7 +122,7 @@ class TestTransformer:
         config = transformer_config(tensors, {})
         with torch.device("meta"):
             model, default = STDiT3Transformer3DModel(**config), STDiT3Transformer3DModel()
-        check_tensors(tensors, model.state_dict(), Path("real"))
+        check_tensors(tensors, {name: tensor.shape for name, tensor in model.state_dict().items()})
         model.load_state_dict(tensors, strict=True, assign=True)
         assert {name: default.config[name] for name in config} == config
 
@@ -144,19 +145,6 @@ class TestTransformer:
         kept = {name: tensor for name, tensor in stdit.items() if "_norm." not in name}
         model = load_original_transformer(folder(tmp_path, kept, {"num_heads": 2}))
         assert (model.config.num_attention_heads, model.config.qk_norm) == (2, False)
-
-    def test_reads_shards(self, stdit: dict[str, Tensor], tmp_path: Path) -> None:
-        names = sorted(stdit)
-        where = {name: f"pytorch_model-{1 + (i > 20)}.bin" for i, name in enumerate(names)}
-        for file in set(where.values()):
-            torch.save({name: stdit[name] for name in names if where[name] == file}, tmp_path / file)
-        index = tmp_path / "pytorch_model.bin.index.json"
-        index.write_text(json.dumps({"weight_map": where}), encoding="utf-8")
-        loaded = load_original_transformer(tmp_path)
-        assert torch.equal(loaded.t_block[1].bias, stdit["t_block.1.bias"])
-        index.write_text(json.dumps({"weight_map": {"a": "../secret.bin"}}), encoding="utf-8")
-        with pytest.raises(CheckpointError, match=r"names files outside of its folder: \.\./secret\.bin"):
-            load_original_transformer(tmp_path)
 
 
 class TestAutoencoder:
@@ -181,7 +169,7 @@ class TestAutoencoder:
         config = vae_config(tensors)
         with torch.device("meta"):
             vae, default = AutoencoderKLOpenSora(**config), AutoencoderKLOpenSora()
-        check_tensors(tensors, vae.state_dict(), Path("real"))
+        check_tensors(tensors, {name: tensor.shape for name, tensor in vae.state_dict().items()})
         vae.load_state_dict(tensors, strict=True, assign=True)
         same = ("channel_widths", "halved", "blocks_per_level", "norm_num_groups", "spatial", "scaling_factor")
         assert [vae.config[name] for name in same] == [default.config[name] for name in same]
@@ -202,18 +190,8 @@ class TestAutoencoder:
 
     def test_missing_half_is_named(self, tmp_path: Path) -> None:
         tensors = values(temporal_shapes(4, 1))
-        with pytest.raises(CheckpointError, match=r"no tensors named like spatial_vae"):
+        with pytest.raises(CheckpointError, match=r"no tensors named spatial_vae\.module\.encoder\.down_blocks\.0"):
             load_original_vae(folder(tmp_path, tensors))
-
-
-class Trap:
-    """Pickles into a call that leaves a mark."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, tuple[Path]]:
-        return Path.touch, (self.mark,)
 
 
 class TestWhatDoesNotFit:
@@ -239,39 +217,20 @@ class TestWhatDoesNotFit:
             load_original_transformer(folder(tmp_path, stdit))
 
     @pytest.mark.parametrize("load", [load_original_transformer, load_original_vae])
-    def test_pickled_code_is_refused_and_not_run(
-        self, stdit: dict[str, Tensor], tmp_path: Path, load: Callable[..., Any]
-    ) -> None:
-        mark = tmp_path / "code ran"
-        torch.save({**stdit, "trap": Trap(mark)}, tmp_path / "model.pt")
+    def test_pickled_code_is_refused(self, stdit: dict[str, Tensor], tmp_path: Path, load: Callable[..., Any]) -> None:
+        torch.save({**stdit, "code": print}, tmp_path / "model.pt")
         with pytest.raises(CheckpointError, match="pickled objects and code are never loaded"):
             load(tmp_path)
-        assert not mark.exists()
 
-    @pytest.mark.parametrize(
-        ("content", "message"),
-        [([torch.zeros(1)], "holds a list; expected a state dict"), ({"epoch": 3}, "'epoch' is a int; expected a ten")],
-    )
-    def test_other_content(self, tmp_path: Path, content: object, message: str) -> None:
-        torch.save(content, tmp_path / "model.pt")
-        with pytest.raises(CheckpointError, match=message):
-            load_original_transformer(tmp_path / "model.pt")
+    def test_settings_that_cannot_be(self, stdit: dict[str, Tensor], tmp_path: Path) -> None:
+        with pytest.raises(CheckpointError, match="input_sq_size='512' is not allowed; allowed: an integer >= 1"):
+            load_original_transformer(folder(tmp_path, stdit, {"input_sq_size": "512"}))
+        kept = {name: tensor for name, tensor in stdit.items() if "_norm." not in name}
+        with pytest.raises(CheckpointError, match="5 attention heads do not divide the width 24"):
+            load_original_transformer(folder(tmp_path, kept, {"num_heads": 5}))
 
-    @pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
-    def test_damaged_file(self, tmp_path: Path, name: str) -> None:
-        (tmp_path / name).write_bytes(b"not a checkpoint")
-        with pytest.raises(CheckpointError, match=r"is damaged or|is not a readable checkpoint"):
-            load_original_transformer(tmp_path)
-
-    def test_files_that_are_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match=r"holds no weights; looked for model\.safetensors, "):
-            load_original_transformer(tmp_path)
-        with pytest.raises(FileNotFoundError):
-            load_original_transformer(tmp_path / "none.pt")
-
-    def test_damaged_config(self, stdit: dict[str, Tensor], tmp_path: Path) -> None:
-        folder(tmp_path, stdit)
-        for content, message in (("{", "not readable JSON"), ("[]", "holds a list")):
-            (tmp_path / "config.json").write_text(content, encoding="utf-8")
-            with pytest.raises(CheckpointError, match=message):
-                load_original_transformer(tmp_path)
+    @pytest.mark.parametrize("load", [load_original_transformer, load_original_vae])
+    def test_the_folder_is_named(self, stdit: dict[str, Tensor], tmp_path: Path, load: Callable[..., Any]) -> None:
+        del stdit["x_embedder.proj.weight"]
+        with pytest.raises(CheckpointError, match=rf"^{re.escape(str(tmp_path))}: the checkpoint (lacks|has)"):
+            load(folder(tmp_path, stdit))

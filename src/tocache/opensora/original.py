@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from tocache.checkpoints import sizes
+from tocache.checkpoints.checks import StateDict, check_tensors, naming
+from tocache.checkpoints.files import read_config, read_tensors
 from tocache.errors import CheckpointError
 from tocache.opensora.embeddings import rotary_frequencies
 from tocache.opensora.transformer import STDiT3Transformer3DModel
 from tocache.opensora.vae import PICTURES, AutoencoderKLOpenSora
-from tocache.opensora.weights import check_tensors, read_config, read_weights
-
-StateDict = Mapping[str, Tensor]
 
 _ROTARY = "rope.freqs"  # a table that the model makes by itself; a checkpoint may do without it
 
@@ -30,12 +28,13 @@ def load_original_transformer(path: str | Path, *, dtype: torch.dtype | None = N
     Raises CheckpointError for pickled code and for missing, unexpected or misshapen tensors, which it names; OSError
     where a file cannot be opened.
     """
-    path = Path(path)
-    tensors = read_weights(path)
-    config = transformer_config(tensors, read_config(path))
-    if _ROTARY not in tensors:
-        tensors[_ROTARY] = rotary_frequencies(config["attention_head_dim"])
-    transformer: STDiT3Transformer3DModel = _filled(STDiT3Transformer3DModel, config, tensors, path, dtype)
+    tensors = read_tensors(path)
+    published = read_config(path)
+    with naming(path):
+        config = transformer_config(tensors, published)
+        if _ROTARY not in tensors:
+            tensors[_ROTARY] = rotary_frequencies(config["attention_head_dim"])
+        transformer: STDiT3Transformer3DModel = _filled(STDiT3Transformer3DModel, config, tensors, dtype)
     return transformer
 
 
@@ -49,10 +48,11 @@ def load_original_vae(
 
     Raises as `load_original_transformer` does.
     """
-    path = Path(path)
-    tensors = read_weights(path)
-    config = vae_config(tensors, norm_num_groups)
-    vae: AutoencoderKLOpenSora = _filled(AutoencoderKLOpenSora, config, tensors, path, dtype)
+    tensors = read_tensors(path)
+    with naming(path):
+        vae: AutoencoderKLOpenSora = _filled(
+            AutoencoderKLOpenSora, vae_config(tensors, norm_num_groups), tensors, dtype
+        )
     return vae
 
 
@@ -62,23 +62,26 @@ def transformer_config(tensors: StateDict, published: Mapping[str, Any]) -> dict
     `published` is the original's config.json; of it `input_sq_size` and, where queries and keys are not normalised,
     `num_heads` are used, which leave no trace in the weights. Raises CheckpointError where a size cannot be told.
     """
-    width, channels, *patch = _shape(tensors, "x_embedder.proj.weight", 5)
+    width, channels, *patch = sizes.shape(tensors, "x_embedder.proj.weight", 5)
     qk_norm = "spatial_blocks.0.attn.q_norm.weight" in tensors
     if qk_norm:
-        (head,) = _shape(tensors, "spatial_blocks.0.attn.q_norm.weight", 1)
+        (head,) = sizes.shape(tensors, "spatial_blocks.0.attn.q_norm.weight", 1)
+        heads = width // max(head, 1)
     else:
-        head = width // int(published.get("num_heads", 16))
+        heads = _setting(published, "num_heads", 16)
+    if heads < 1 or width % heads:
+        raise CheckpointError(f"{heads} attention heads do not divide the width {width} of x_embedder.proj.weight")
     return {
-        "num_layers": _count(tensors, r"spatial_blocks\.(\d+)\."),
-        "num_attention_heads": width // head,
-        "attention_head_dim": head,
+        "num_layers": sizes.depth(tensors, "spatial_blocks"),
+        "num_attention_heads": heads,
+        "attention_head_dim": width // heads,
         "in_channels": channels,
-        "out_channels": _shape(tensors, "final_layer.linear.weight", 2)[0] // math.prod(patch),
+        "out_channels": sizes.shape(tensors, "final_layer.linear.weight", 2)[0] // math.prod(patch),
         "patch_size": tuple(patch),
-        "mlp_ratio": _shape(tensors, "spatial_blocks.0.mlp.fc1.weight", 2)[0] / width,
-        "caption_channels": _shape(tensors, "y_embedder.y_proj.fc1.weight", 2)[1],
-        "max_text_length": _shape(tensors, "y_embedder.y_embedding", 2)[0],
-        "input_sq_size": int(published.get("input_sq_size", 512)),
+        "mlp_ratio": sizes.shape(tensors, "spatial_blocks.0.mlp.fc1.weight", 2)[0] / width,
+        "caption_channels": sizes.shape(tensors, "y_embedder.y_proj.fc1.weight", 2)[1],
+        "max_text_length": sizes.shape(tensors, "y_embedder.y_embedding", 2)[0],
+        "input_sq_size": _setting(published, "input_sq_size", 512),
         "qk_norm": qk_norm,
     }
 
@@ -86,59 +89,49 @@ def transformer_config(tensors: StateDict, published: Mapping[str, Any]) -> dict
 def vae_config(tensors: StateDict, norm_num_groups: int = 32) -> dict[str, Any]:
     """The settings of AutoencoderKLOpenSora for these tensors. Raises CheckpointError where a size cannot be told."""
     pictures, level = "spatial_vae.module.encoder.down_blocks", "temporal_vae.encoder.block_res_blocks"
-    depth = _count(tensors, rf"{re.escape(pictures)}\.(\d+)\.")
-    levels = _count(tensors, rf"{re.escape(level)}\.(\d+)\.")
+    depth = sizes.depth(tensors, pictures)
+    levels = sizes.depth(tensors, level)
     spatial = {
         **PICTURES,
-        "in_channels": _shape(tensors, "spatial_vae.module.encoder.conv_in.weight", 4)[1],
-        "out_channels": _shape(tensors, "spatial_vae.module.decoder.conv_out.weight", 4)[0],
+        "in_channels": sizes.shape(tensors, "spatial_vae.module.encoder.conv_in.weight", 4)[1],
+        "out_channels": sizes.shape(tensors, "spatial_vae.module.decoder.conv_out.weight", 4)[0],
         "down_block_types": ("DownEncoderBlock2D",) * depth,
         "up_block_types": ("UpDecoderBlock2D",) * depth,
         "block_out_channels": tuple(
-            _shape(tensors, f"{pictures}.{i}.resnets.0.conv1.weight", 4)[0] for i in range(depth)
+            sizes.shape(tensors, f"{pictures}.{i}.resnets.0.conv1.weight", 4)[0] for i in range(depth)
         ),
-        "layers_per_block": _count(tensors, rf"{re.escape(pictures)}\.0\.resnets\.(\d+)\."),
-        "latent_channels": _shape(tensors, "spatial_vae.module.post_quant_conv.weight", 4)[1],
+        "layers_per_block": sizes.depth(tensors, f"{pictures}.0.resnets"),
+        "latent_channels": sizes.shape(tensors, "spatial_vae.module.post_quant_conv.weight", 4)[1],
         "norm_num_groups": norm_num_groups,
     }
     return {
         "spatial": spatial,
-        "channel_widths": tuple(_shape(tensors, f"{level}.{i}.0.conv1.conv.weight", 5)[0] for i in range(levels)),
+        "channel_widths": tuple(sizes.shape(tensors, f"{level}.{i}.0.conv1.conv.weight", 5)[0] for i in range(levels)),
         "halved": tuple(f"temporal_vae.encoder.conv_blocks.{i}.conv.weight" in tensors for i in range(levels - 1)),
-        "blocks_per_level": _count(tensors, rf"{re.escape(level)}\.0\.(\d+)\."),
+        "blocks_per_level": sizes.depth(tensors, f"{level}.0"),
         "norm_num_groups": norm_num_groups,
         "latent_shift": _values(tensors, "shift"),
         "latent_scale": _values(tensors, "scale"),
     }
 
 
-def _filled(model: Any, config: dict[str, Any], tensors: StateDict, path: Path, dtype: torch.dtype | None) -> Any:
+def _filled(model: Any, config: dict[str, Any], tensors: StateDict, dtype: torch.dtype | None) -> Any:
     try:
         with torch.device("meta"):
             built = model(**config)
     except ValueError as error:  # torch's and diffusers' layers refuse what does not divide
-        raise CheckpointError(f"{path}: its sizes do not make a model: {error}") from error
-    check_tensors(tensors, built.state_dict(), path)
+        raise CheckpointError(f"its sizes do not make a model: {error}") from error
+    check_tensors(tensors, {name: tensor.shape for name, tensor in built.state_dict().items()})
     # the tensors become the model's own, so that the weights are in memory once
     built.load_state_dict({name: tensor.to(dtype or torch.float32) for name, tensor in tensors.items()}, assign=True)
     return built.eval().requires_grad_(False)
 
 
-def _shape(tensors: StateDict, name: str, dims: int) -> tuple[int, ...]:
-    if name not in tensors:
-        raise CheckpointError(f"the checkpoint lacks {name}, which tells the model's sizes")
-    found = tuple(tensors[name].shape)
-    if len(found) != dims:
-        raise CheckpointError(f"{name} has shape {found}; expected {dims} dimensions")
-    return found
-
-
-def _count(tensors: StateDict, pattern: str) -> int:
-    """How many numbers there are where `pattern` captures one, counting up to the highest."""
-    numbers = [int(found[1]) for name in tensors if (found := re.match(pattern, name))]
-    if not numbers:
-        raise CheckpointError(f"the checkpoint has no tensors named like {pattern}")
-    return max(numbers) + 1
+def _setting(published: Mapping[str, Any], name: str, default: int) -> int:
+    value = published.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise CheckpointError(f"config.json: {name}={value!r} is not allowed; allowed: an integer >= 1")
+    return value
 
 
 def _values(tensors: StateDict, name: str) -> tuple[float, ...]:

@@ -9,9 +9,11 @@ from diffusers import DiTTransformer2DModel
 from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from torch import Tensor, nn
 
+from tocache.checkpoints import sizes
+from tocache.checkpoints.checks import StateDict
+from tocache.checkpoints.remap import Rule, linear, remap, shapes_of
 from tocache.errors import CheckpointError, UnsupportedModelError
-from tocache.models.originals import sizes
-from tocache.models.originals.remap import Rule, StateDict, linear, remap, shapes_of
+from tocache.models.originals import dit_sizes
 
 _POSITION_TOLERANCE = 2e-3  # a table stored in half precision still passes, any other table does not
 
@@ -53,15 +55,15 @@ def exact_timestep_embedding(transformer: nn.Module, exact: bool = True) -> None
 
 def _config(state: StateDict, num_heads: int | None, sample_size: int | None) -> dict[str, Any]:
     hidden, channels, patch, _ = sizes.shape(state, "x_embedder.proj.weight", 4)
-    heads = sizes.heads(hidden, num_heads)
+    heads = dit_sizes.heads(hidden, num_heads)
     labels, _ = sizes.shape(state, "y_embedder.embedding_table.weight", 2)
     return {
         "num_attention_heads": heads,
         "attention_head_dim": hidden // heads,
         "in_channels": channels,
-        "out_channels": sizes.output_channels(state, patch),
+        "out_channels": dit_sizes.output_channels(state, patch),
         "num_layers": sizes.depth(state, "blocks"),
-        "sample_size": sizes.sample_size(state, patch, sample_size),
+        "sample_size": dit_sizes.sample_size(state, patch, sample_size),
         "patch_size": patch,
         "num_embeds_ada_norm": labels - 1,  # the last row is the null label of classifier-free guidance
         "norm_eps": 1e-6,  # diffusers' default is 1e-5

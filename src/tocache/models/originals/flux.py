@@ -8,9 +8,10 @@ from typing import Any
 from diffusers import FluxTransformer2DModel
 from torch import Tensor
 
+from tocache.checkpoints import sizes
+from tocache.checkpoints.checks import StateDict
+from tocache.checkpoints.remap import Rule, linear, remap, shapes_of
 from tocache.errors import CheckpointError, OptionError
-from tocache.models.originals import sizes
-from tocache.models.originals.remap import Rule, StateDict, linear, remap, shapes_of
 
 _PUBLISHED_AXES = {128: (16, 56, 56)}  # rotary channels for (index, row, column) of a token, by head width
 

@@ -10,12 +10,12 @@ import torch
 from diffusers import DiTTransformer2DModel, FluxTransformer2DModel, PixArtTransformer2DModel
 from torch import nn
 
+from tocache.checkpoints.checks import StateDict, listed, naming
+from tocache.checkpoints.files import read_tensors
 from tocache.errors import CheckpointError, OptionError
 from tocache.models.originals.dit import convert_dit, exact_timestep_embedding
-from tocache.models.originals.files import read_state_dict
 from tocache.models.originals.flux import convert_flux
 from tocache.models.originals.pixart import convert_pixart, negative_caption
-from tocache.models.originals.remap import StateDict, listed
 
 # a tensor that only this family has, its conversion and its class
 _FAMILIES: Mapping[str, tuple[Any, Any]] = {
@@ -38,6 +38,7 @@ def load_original(
 
     The family and all sizes are found from the tensors. Pickled code is never run.
 
+    path             a file, or a folder that holds one under a usual name
     weights          which state dict of a file that has several (`ema`, `model`, `state_dict`, …); default: the one
                      that the original's sampling script reads
     num_heads        attention heads, where the hidden size is none of the published ones (DiT, PixArt)
@@ -52,13 +53,14 @@ def load_original(
     Raises CheckpointError for pickled code, an unknown family, and missing, unexpected or misshapen tensors, which
     it names; OptionError for an impossible option; OSError where the file cannot be opened.
     """
-    state = read_state_dict(path, weights)
-    convert, model = _family(state)
+    state = read_tensors(path, weights)
     options = {"num_heads": num_heads, "sample_size": sample_size}
-    if convert is convert_flux:
-        _refuse(options)
-        options = {}
-    config, converted = convert(state, **options)
+    with naming(path):
+        convert, model = _family(state)
+        if convert is convert_flux:
+            _refuse(options)
+            options = {}
+        config, converted = convert(state, **options)
     transformer: nn.Module = model(**config)
     transformer.load_state_dict(converted)
     if convert is convert_dit:

@@ -8,8 +8,10 @@ from typing import Any
 from diffusers import PixArtTransformer2DModel
 from torch import Tensor
 
-from tocache.models.originals import sizes
-from tocache.models.originals.remap import Rule, StateDict, linear, remap, shapes_of
+from tocache.checkpoints import sizes
+from tocache.checkpoints.checks import StateDict
+from tocache.checkpoints.remap import Rule, linear, remap, shapes_of
+from tocache.models.originals import dit_sizes
 
 _NEGATIVE_CAPTION = "y_embedder.y_embedding"
 _DROPPED = ("pos_embed", _NEGATIVE_CAPTION)
@@ -49,13 +51,13 @@ def negative_caption(state_dict: StateDict) -> Tensor | None:
 
 def _config(state: StateDict, num_heads: int | None, sample_size: int | None) -> dict[str, Any]:
     hidden, channels, patch, _ = sizes.shape(state, "x_embedder.proj.weight", 4)
-    heads = sizes.heads(hidden, num_heads)
-    side = sizes.sample_size(state, patch, sample_size)
+    heads = dit_sizes.heads(hidden, num_heads)
+    side = dit_sizes.sample_size(state, patch, sample_size)
     return {
         "num_attention_heads": heads,
         "attention_head_dim": hidden // heads,
         "in_channels": channels,
-        "out_channels": sizes.output_channels(state, patch),
+        "out_channels": dit_sizes.output_channels(state, patch),
         "num_layers": sizes.depth(state, "blocks"),
         "sample_size": side,
         "patch_size": patch,

@@ -1,34 +1,16 @@
-"""A model's sizes, read from the names and shapes in its checkpoint."""
+"""What the weights of DiT tell about its sizes, and what they do not; PixArt-α is a DiT-XL."""
 
 from __future__ import annotations
 
 import math
-import re
 
+from tocache.checkpoints import sizes
+from tocache.checkpoints.checks import StateDict
 from tocache.errors import CheckpointError, OptionError
-from tocache.models.originals.remap import StateDict
 
 # Heads are reshaped out of the channels and leave no trace in the weights. DiT S, B, L and XL by hidden size
 # (Peebles & Xie 2022, table 1); PixArt-α is XL.
 _HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
-
-
-def shape(state: StateDict, name: str, dims: int) -> tuple[int, ...]:
-    """The shape of the tensor `name`; raises CheckpointError where it is missing or has not `dims` dimensions."""
-    if name not in state:
-        raise CheckpointError(f"the checkpoint lacks {name}, which tells the model's sizes")
-    found = tuple(state[name].shape)
-    if len(found) != dims:
-        raise CheckpointError(f"{name} has shape {found}; expected {dims} dimensions")
-    return found
-
-
-def depth(state: StateDict, stack: str) -> int:
-    """How many blocks named `<stack>.<number>.` there are, counting up to the highest number."""
-    numbers = [int(match[1]) for name in state if (match := re.match(rf"{re.escape(stack)}\.(\d+)\.", name))]
-    if not numbers:
-        raise CheckpointError(f"the checkpoint has no tensors named {stack}.0.…")
-    return max(numbers) + 1
 
 
 def heads(hidden: int, num_heads: int | None) -> int:
@@ -58,7 +40,7 @@ def sample_size(state: StateDict, patch: int, given: int | None) -> int:
         return given
     if "pos_embed" not in state:
         raise CheckpointError("the checkpoint lacks pos_embed, which tells the latent's size: give sample_size=")
-    tokens = shape(state, "pos_embed", 3)[1]
+    tokens = sizes.shape(state, "pos_embed", 3)[1]
     side = math.isqrt(tokens)
     if side * side != tokens:
         raise CheckpointError(f"pos_embed has {tokens} tokens; expected a square number")
@@ -67,7 +49,7 @@ def sample_size(state: StateDict, patch: int, given: int | None) -> int:
 
 def output_channels(state: StateDict, patch: int) -> int:
     """Channels of the model's output, predicted variances included, from the last layer's rows."""
-    rows = shape(state, "final_layer.linear.weight", 2)[0]
+    rows = sizes.shape(state, "final_layer.linear.weight", 2)[0]
     if rows % patch**2:
         raise CheckpointError(f"final_layer.linear.weight has {rows} rows; expected a multiple of {patch}²")
     return rows // patch**2

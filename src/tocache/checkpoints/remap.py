@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tocache.checkpoints.checks import StateDict, check_tensors, listed
 from tocache.errors import CheckpointError
 
-StateDict = Mapping[str, Tensor]
 Shapes = Mapping[str, torch.Size]
-
-_LISTED = 8  # names shown in one message; a wrong checkpoint can have thousands
 
 
 @dataclass(frozen=True)
@@ -44,14 +42,14 @@ def shapes_of(model: Callable[..., Any], config: Mapping[str, Any]) -> dict[str,
 def remap(state: StateDict, rules: Iterable[Rule], shapes: Shapes) -> dict[str, Tensor]:
     """The tensors of `state` under the names and in the shapes of a model's state dict; cut ones are views.
 
-    Raises CheckpointError where `state` lacks a rule's source, holds a tensor that no rule names, holds one of
-    another shape, or leaves a name of `shapes` without a tensor.
+    Raises CheckpointError, naming them, where `state` lacks a rule's source, holds a tensor that no rule names or one
+    of another shape, and where a name of `shapes` is left without a tensor.
     """
     rules = tuple(rules)
-    _check_names(state, {rule.source for rule in rules})
+    check_tensors(state, {rule.source: _source_shape(rule, shapes) for rule in rules})
     renamed: dict[str, Tensor] = {}
     for rule in rules:
-        tensor = _checked(rule, state[rule.source], shapes)
+        tensor = state[rule.source]
         if rule.swap_halves:
             tensor = torch.cat(tensor.chunk(2)[::-1])
         parts = torch.split_with_sizes(tensor, [shapes[target][0] for target in rule.targets])
@@ -61,28 +59,6 @@ def remap(state: StateDict, rules: Iterable[Rule], shapes: Shapes) -> dict[str, 
     return renamed
 
 
-def listed(names: Iterable[str]) -> str:
-    """`names` sorted and joined, the first few of them when there are many."""
-    ordered = sorted(names)
-    more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
-    return ", ".join(ordered[:_LISTED]) + more
-
-
-def _check_names(state: StateDict, expected: set[str]) -> None:
-    problems = []
-    if missing := expected - state.keys():
-        problems.append(f"{len(missing)} missing: {listed(missing)}")
-    if unexpected := state.keys() - expected:
-        problems.append(f"{len(unexpected)} unexpected: {listed(unexpected)}")
-    if problems:
-        raise CheckpointError("the checkpoint's keys are not those of its model; " + "; ".join(problems))
-
-
-def _checked(rule: Rule, tensor: Tensor, shapes: Shapes) -> Tensor:
+def _source_shape(rule: Rule, shapes: Shapes) -> tuple[int, ...]:
     targets = [shapes[target] for target in rule.targets]
-    expected = (sum(target[0] for target in targets), *targets[0][1:])
-    if tuple(tensor.shape) != expected:
-        raise CheckpointError(
-            f"{rule.source} has shape {tuple(tensor.shape)}; expected {expected}, to become {listed(rule.targets)}"
-        )
-    return tensor
+    return (sum(target[0] for target in targets), *targets[0][1:])
