@@ -8,6 +8,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
+from tocache.demo.autoencoder import picture_autoencoder
+
 _CHANNELS = (8, 16, 16, 16)  # four levels: a factor of 8 between latents and pixels
 _ROUGHNESS = 0.25  # share of unsmoothed noise in a kernel
 _BRIGHTNESS, _COLOUR = 0.22, 0.33  # standard deviations of the picture in [-1, 1]: common to R, G, B, and of each alone
@@ -25,12 +27,8 @@ def smooth_vae(
         generator: draws the decoder's weights.
         latent_channels, scaling_factor, shift_factor: as in `AutoencoderKL`.
     """
-    levels = len(_CHANNELS)
-    vae = AutoencoderKL(
-        block_out_channels=_CHANNELS,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        layers_per_block=1,
+    settings = picture_autoencoder(
+        _CHANNELS,
         norm_num_groups=4,
         latent_channels=latent_channels,
         scaling_factor=scaling_factor,
@@ -40,6 +38,7 @@ def smooth_vae(
         use_quant_conv=shift_factor is None,
         use_post_quant_conv=shift_factor is None,
     )
+    vae = AutoencoderKL(**settings)
     for module in vae.decoder.modules():
         if isinstance(module, nn.Conv2d):
             _fill_smooth(module, generator)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from tocache.demo.autoencoder import picture_autoencoder
 from tocache.demo.random_pipelines import BLOCK, LATENT_CHANNELS, cast
 from tocache.demo.random_text import TEXT_DIM, tiny_t5_encoder, tiny_t5_tokenizer
 from tocache.demo.random_weights import (
@@ -81,16 +82,10 @@ def _stdit(depth: int, hidden: int, heads: int, generator: torch.Generator) -> S
 
 def _vae() -> AutoencoderKLOpenSora:
     """With diffusers' own initial weights: its videos are noise."""
-    spatial = {
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "block_out_channels": (8, 8, 8, 8),
-        "layers_per_block": 1,
-        "latent_channels": LATENT_CHANNELS,
-        "norm_num_groups": 2,
-    }
+    widths = (8, 8, 8, 8)
+    spatial = picture_autoencoder(widths, latent_channels=LATENT_CHANNELS, norm_num_groups=2)
     vae: AutoencoderKLOpenSora = AutoencoderKLOpenSora(
-        spatial=spatial, channel_widths=(8, 8, 8, 8), blocks_per_level=1, norm_num_groups=2
+        spatial=spatial, channel_widths=widths, blocks_per_level=1, norm_num_groups=2
     )
     vae.eval()
     return vae

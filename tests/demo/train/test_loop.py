@@ -19,8 +19,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tocache.demo.train import loop
-from tocache.demo.train.classes import Size, new_transformer
-from tocache.demo.train.loop import Settings, Trainer, draw_curve, rate_at
+from tocache.demo.train.classes import new_transformer
+from tocache.demo.train.latent_task import Size
+from tocache.demo.train.loop import Settings, Trainer, rate_at
+from tocache.demo.train.progress import draw_curve
 from tocache.errors import OptionError
 
 CPU = torch.device("cpu")

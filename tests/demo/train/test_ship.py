@@ -14,8 +14,9 @@ from diffusers import DiffusionPipeline, DiTPipeline, PixArtAlphaPipeline
 from PIL import Image
 from safetensors.torch import load_file
 
-from tocache.demo.train import classes, ship, text
+from tocache.demo.train import ship
 from tocache.demo.train.classes import ClassTask
+from tocache.demo.train.latent_task import Size
 from tocache.demo.train.text import TextTask
 from tocache.demo.train.vae import new_vae
 from tocache.errors import OptionError, UnknownNameError
@@ -51,8 +52,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
     vae = run_of(folder / "vae")
     new_vae().save_pretrained(vae / "export")
     sizes: dict[str, Any] = {"vae": vae / "export", "cache": folder / "latents", "pictures": 2, "side": 128}
-    TextTask(0, 2, CPU, size=text.Size(32, 2, 2), **sizes).export(run_of(folder / "text") / "export")
-    ClassTask(0, 2, CPU, size=classes.Size(32, 2, 2), **sizes).export(run_of(folder / "class") / "export")
+    TextTask(0, 2, CPU, size=Size(32, 2, 2), **sizes).export(run_of(folder / "text") / "export")
+    ClassTask(0, 2, CPU, size=Size(32, 2, 2), **sizes).export(run_of(folder / "class") / "export")
     return {"demo:text": [vae, folder / "text"], "demo:class": [vae, folder / "class"]}
 
 

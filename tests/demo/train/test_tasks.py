@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from tocache.demo.judge import CELLS, Judge, Seen
-from tocache.demo.train import classes, text
 from tocache.demo.train import judge as judge_module
 from tocache.demo.train import vae as vae_module
 from tocache.demo.train.__main__ import app
 from tocache.demo.train.classes import ClassTask, new_scheduler, sample_latents
 from tocache.demo.train.judge import JudgeTask, accuracy, disturbed, reads_right, targets
+from tocache.demo.train.latent_task import Size
 from tocache.demo.train.pictures import save_grid
 from tocache.demo.train.text import TextTask
 from tocache.demo.train.vae import LATENT_CHANNELS, VaeTask, new_vae, normalise_latents
@@ -58,12 +58,12 @@ def train(*arguments: object) -> None:
 
 
 def class_task(vae_folder: Path, cache: Path, **options: Any) -> ClassTask:
-    sizes = {"pictures": 8, "side": 128, "size": classes.Size(32, 2, 2)}
+    sizes = {"pictures": 8, "side": 128, "size": Size(32, 2, 2)}
     return ClassTask(0, 8, CPU, vae=vae_folder, cache=cache, **sizes | options)
 
 
 def text_task(vae_folder: Path, cache: Path, **options: Any) -> TextTask:
-    sizes = {"pictures": 8, "side": 128, "size": text.Size(32, 2, 2)}
+    sizes = {"pictures": 8, "side": 128, "size": Size(32, 2, 2)}
     return TextTask(0, 8, CPU, vae=vae_folder, cache=cache, **sizes | options)
 
 

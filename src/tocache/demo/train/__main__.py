@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -68,80 +69,49 @@ def judge(
     Trainer(task, Settings(steps, batch, rate, seed), out, device=place, compiled=compiled).run(minutes=minutes)
 
 
-@app.command()
-def text(
-    out: Out,
-    vae: Vae,
-    steps: Steps = 20000,
-    batch: Batch = 64,
-    rate: Rate = 1e-3,
-    pictures: Pictures = 65536,
-    side: Side = 256,
-    start: Start = None,
-    width: int = 128,
-    depth: int = 12,
-    heads: int = 4,
-    muon: bool = True,
-    seed: int = 0,
-    minutes: Minutes = None,
-    device: Device = "cpu",
-    compiled: Compiled = False,
-) -> None:
-    """demo:text, text to picture."""
-    from tocache.demo.train.text import Size, TextTask
+def _latent_command(name: str, module: str, task: str, doc: str, *, steps: int, pictures: int) -> None:
+    """Add the command of a task that learns from latents: all of them have the same options."""
 
-    place = torch.device(device)
-    task = TextTask(
-        seed,
-        batch,
-        place,
-        vae=vae,
-        cache=out.parent / "latents",
-        pictures=pictures,
-        side=side,
-        size=Size(width, depth, heads),
-        start=start,
-    )
-    settings = Settings(steps, batch, rate, seed, muon=muon, autocast=place.type != "cpu")
-    Trainer(task, settings, out, device=place, compiled=compiled).run(minutes=minutes)
+    def train(
+        out: Out,
+        vae: Vae,
+        steps: Steps = steps,
+        batch: Batch = 64,
+        rate: Rate = 1e-3,
+        pictures: Pictures = pictures,
+        side: Side = 256,
+        start: Start = None,
+        width: int = 128,
+        depth: int = 12,
+        heads: int = 4,
+        muon: bool = True,
+        seed: int = 0,
+        minutes: Minutes = None,
+        device: Device = "cpu",
+        compiled: Compiled = False,
+    ) -> None:
+        from tocache.demo.train.latent_task import Size
+
+        place = torch.device(device)
+        made = getattr(import_module(f"tocache.demo.train.{module}"), task)(
+            seed,
+            batch,
+            place,
+            vae=vae,
+            cache=out.parent / "latents",
+            pictures=pictures,
+            side=side,
+            size=Size(width, depth, heads),
+            start=start,
+        )
+        settings = Settings(steps, batch, rate, seed, muon=muon, autocast=place.type != "cpu")
+        Trainer(made, settings, out, device=place, compiled=compiled).run(minutes=minutes)
+
+    app.command(name, help=doc)(train)
 
 
-@app.command("class")
-def classes(
-    out: Out,
-    vae: Vae,
-    steps: Steps = 10000,
-    batch: Batch = 64,
-    rate: Rate = 1e-3,
-    pictures: Pictures = 16384,
-    side: Side = 256,
-    start: Start = None,
-    width: int = 128,
-    depth: int = 12,
-    heads: int = 4,
-    muon: bool = True,
-    seed: int = 0,
-    minutes: Minutes = None,
-    device: Device = "cpu",
-    compiled: Compiled = False,
-) -> None:
-    """demo:class, digit to picture."""
-    from tocache.demo.train.classes import ClassTask, Size
-
-    place = torch.device(device)
-    task = ClassTask(
-        seed,
-        batch,
-        place,
-        vae=vae,
-        cache=out.parent / "latents",
-        pictures=pictures,
-        side=side,
-        size=Size(width, depth, heads),
-        start=start,
-    )
-    settings = Settings(steps, batch, rate, seed, muon=muon, autocast=place.type != "cpu")
-    Trainer(task, settings, out, device=place, compiled=compiled).run(minutes=minutes)
+_latent_command("text", "text", "TextTask", "demo:text, text to picture.", steps=20000, pictures=65536)
+_latent_command("class", "classes", "ClassTask", "demo:class, digit to picture.", steps=10000, pictures=16384)
 
 
 @app.command("ship")

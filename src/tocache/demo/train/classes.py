@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 from torch import Tensor, nn
 
-from tocache.demo.train.latents import cached_latents
+from tocache.demo.train.latent_task import LatentTask, Size
 from tocache.demo.train.pictures import save_grid
 from tocache.demo.world.digits import CLASSES, draw_digit, render_digits
 
 _NULL = 1000  # DiTPipeline's unconditional class
 _DROPPED = 0.1  # share of labels that are left out, for guidance
-
-
-@dataclass(frozen=True)
-class Size:
-    """Of the transformer."""
-
-    width: int = 128
-    depth: int = 12
-    heads: int = 4
 
 
 def new_scheduler() -> DDIMScheduler:
@@ -42,38 +32,19 @@ def new_scheduler() -> DDIMScheduler:
     )
 
 
-class ClassTask:
-    """Velocities at uniform times.
+class ClassTask(LatentTask):
+    """Velocities at uniform times."""
 
-    Args:
-        pictures: how many different pictures there are to learn from.
-        side: of the pictures in pixels; 128 gives a quarter of the tokens and is four times as fast.
-        start: folder of a pipeline to begin with, such as the export of a run of the other `side`.
-    """
+    name = "class"
 
-    def __init__(
-        self,
-        seed: int,
-        batch: int,
-        device: torch.device,
-        *,
-        vae: Path,
-        cache: Path,
-        pictures: int,
-        side: int,
-        size: Size,
-        start: Path | None = None,
-    ) -> None:
-        torch.manual_seed(seed)
-        self.seed, self.batch, self.device, self.side = seed, batch, device, side
+    def new_model(self, size: Size, start: Path | None) -> nn.Module:
         self.transformer = new_transformer(size)
         if start is not None:
             trained = DiTTransformer2DModel.from_pretrained(start / "transformer")
             self.transformer.load_state_dict(trained.state_dict())
-        self.model: nn.Module = self.transformer.to(device)
-        self.vae = AutoencoderKL.from_pretrained(vae).to(device, memory_format=torch.channels_last).eval()
         self.scheduler = new_scheduler()
-        self.latents, self.labels = cached_latents(cache, f"class-{seed}-{side}", pictures, self._pictures, self.vae)
+        model: nn.Module = self.transformer
+        return model
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(0, len(self.latents), (self.batch,), generator=generator)
@@ -88,10 +59,6 @@ class ClassTask:
         velocity = self.transformer(noisy, timestep=times, class_labels=labels, return_dict=False)[0]
         return F.mse_loss(velocity.float(), target), {}
 
-    def compile(self) -> None:
-        for block in self.transformer.transformer_blocks:
-            block.compile()
-
     def sample(self, folder: Path) -> str:
         generator = torch.Generator(self.device).manual_seed(0)
         latents = torch.randn(len(CLASSES), 4, self.side // 8, self.side // 8, generator=generator, device=self.device)
@@ -105,7 +72,7 @@ class ClassTask:
         for block in self.transformer.transformer_blocks:
             table = block.norm1.emb.class_embedder.embedding_table.weight.data
             table[len(CLASSES) : _NULL] = table[_NULL]
-        self.pipeline().save_pretrained(folder)
+        super().export(folder)
 
     def pipeline(self) -> DiTPipeline:
         names = {int(name): name for name in CLASSES}
@@ -114,7 +81,7 @@ class ClassTask:
         pipe.register_to_config(id2label=names)
         return pipe
 
-    def _pictures(self, first: int, number: int) -> tuple[Tensor, Tensor]:
+    def pictures(self, first: int, number: int) -> tuple[Tensor, Tensor]:
         digits = [draw_digit(self.seed, first + i) for i in range(number)]
         labels = torch.tensor([digit.label for digit in digits], dtype=torch.uint8)
         return 2 * render_digits(digits, self.side, device=self.device) - 1, labels

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
 from rich.console import Console
 from rich.progress import track
 from safetensors.torch import load_file, save_file
@@ -21,13 +20,14 @@ def cached_latents(
     name: str,
     count: int,
     pictures: Callable[[int, int], tuple[Tensor, Tensor]],
-    vae: AutoencoderKL,
+    encode: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """Latents (count, channels, height, width) in float16, and what `pictures` says of each, from `folder` or made now.
+    """Latents (count, channels, …) in float16, and what `pictures` says of each, from `folder` or made now.
 
     Args:
         name: of the files; other pictures or another autoencoder need another name or folder.
         pictures: gives, for a first number and how many, pictures in [-1, 1] and an integer tensor of labels.
+        encode: makes latents of a batch of these pictures.
     """
     folder.mkdir(parents=True, exist_ok=True)
     latents, labels = [], []
@@ -37,7 +37,7 @@ def cached_latents(
         number = min(_SHARD, count - first)
         shard = load_file(path) if path.exists() else {}
         if not shard or len(shard["labels"]) < number:  # none, or the last and shorter one of a run with fewer pictures
-            shard = _encode(first, number, pictures, vae)
+            shard = _encoded(first, number, pictures, encode)
             save_file(shard, path.with_suffix(".new"))
             path.with_suffix(".new").replace(path)
         latents.append(shard["latents"])
@@ -46,15 +46,16 @@ def cached_latents(
 
 
 @torch.inference_mode()
-def _encode(
-    first: int, number: int, pictures: Callable[[int, int], tuple[Tensor, Tensor]], vae: AutoencoderKL
+def _encoded(
+    first: int,
+    number: int,
+    pictures: Callable[[int, int], tuple[Tensor, Tensor]],
+    encode: Callable[[Tensor], Tensor],
 ) -> dict[str, Tensor]:
     latents, labels = [], []
     for start in range(first, first + number, _BATCH):
         x, label = pictures(start, min(_BATCH, first + number - start))
-        x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
-            mean = vae.encode(x).latent_dist.mean
-        latents.append((mean.float() * vae.config.scaling_factor).half().cpu())
+            latents.append(encode(x).half().cpu())
         labels.append(label.cpu())
     return {"latents": torch.cat(latents).contiguous(), "labels": torch.cat(labels).contiguous()}

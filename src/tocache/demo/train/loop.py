@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import platform
 import shlex
 import sys
 import time
@@ -21,9 +20,9 @@ from typing import Any, Protocol
 import torch
 from diffusers.training_utils import EMAModel
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from tocache.demo.train.progress import bar, device_name, draw_curve
 from tocache.errors import OptionError
 
 _WARM_UP = 100
@@ -107,7 +106,7 @@ class Trainer:
         """
         start = saved = time.monotonic()
         had = self.seconds
-        with _bar(self.step, self.settings.steps) as show:
+        with bar(self.step, self.settings.steps) as show:
             while self.step < self.settings.steps:
                 figures = self._one()
                 self.seconds = had + time.monotonic() - start
@@ -216,50 +215,10 @@ class Trainer:
         self.ema.load_state_dict(_widened(state["ema"]))
 
 
-def device_name(device: torch.device) -> str:
-    """A GPU's name, or how many threads of which processor."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    models = [line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")]
-    return f"{torch.get_num_threads()} threads of {models[0] if models else platform.machine()}"
-
-
-def _cpu_lines() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
-
-
 def rate_at(step: int, steps: int) -> float:
     """Share of the learning rate in step `step`, from 0: a short rise, a plain, a straight fall to zero."""
     rise = min(1.0, (step + 1) / _WARM_UP)
     return min(rise, (steps - step) / max(1.0, _DECAY * steps))
-
-
-def draw_curve(table: Path, picture: Path) -> None:
-    """The columns of a loss table, smoothed, against the step. Raises OptionError without matplotlib."""
-    from tocache.plan.draw import pyplot_or_error
-
-    pyplot = pyplot_or_error("the loss curve")
-    with table.open() as file:
-        rows = list(csv.DictReader(file))
-    steps = [int(row["step"]) for row in rows]
-    names = [name for name in rows[0] if name != "step"]
-    figure, axes = pyplot.subplots(len(names), 1, figsize=(8, 2.2 * len(names)), squeeze=False, sharex=True)
-    for axis, name in zip(axes[:, 0], names, strict=True):
-        width = max(1, len(rows) // 100)
-        values = [float(row[name]) for row in rows]
-        means = [sum(values[i : i + width]) / len(values[i : i + width]) for i in range(0, len(values), width)]
-        axis.plot(steps[::width], means, linewidth=1)
-        axis.set_ylabel(name)
-        if min(means) > 0:
-            axis.set_yscale("log")
-        axis.grid(alpha=0.3)
-    axes[-1, 0].set_xlabel("step")
-    figure.tight_layout()
-    try:
-        figure.savefig(picture, dpi=100)
-    finally:
-        pyplot.close(figure)
 
 
 def _optimizers(model: nn.Module, settings: Settings) -> Iterator[torch.optim.Optimizer]:
@@ -290,17 +249,3 @@ def _halved(state: Any) -> Any:
 
 def _widened(state: Any) -> Any:
     return _mapped(state, lambda tensor: tensor.float())
-
-
-@contextmanager
-def _bar(done: int, total: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    said = TextColumn("{task.description}")
-    columns = (MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), said)
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("", total=total, completed=done)
-
-        def show(step: int, figures: dict[str, float]) -> None:
-            text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
-            progress.update(bar, completed=step, description=text)
-
-        yield show

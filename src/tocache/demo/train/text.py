@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
+from diffusers import DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from tocache.demo.train.latents import cached_latents
+from tocache.demo.train.latent_task import LatentTask, Size
 from tocache.demo.train.pictures import save_grid
 from tocache.demo.train.text_encoder import new_text_encoder, new_tokenizer
 from tocache.demo.world.render import label_map, render
@@ -31,15 +31,6 @@ _SAMPLES = (
     "a black circle at the top",
     "a purple triangle below a green square",
 )
-
-
-@dataclass(frozen=True)
-class Size:
-    """Of the transformer."""
-
-    width: int = 128
-    depth: int = 12
-    heads: int = 4
 
 
 class TextToLatents(nn.Module):
@@ -90,40 +81,25 @@ class TextToLatents(nn.Module):
         return velocity, layout
 
 
-class TextTask:
-    """Flow matching with logit-normal times (SD3, arXiv 2403.03206, §3.1), and a layout loss for the stack's middle.
+class TextTask(LatentTask):
+    """Flow matching with logit-normal times (SD3, arXiv 2403.03206, §3.1), and a layout loss for the stack's middle."""
 
-    Args:
-        pictures: how many different pictures there are to learn from.
-        side: of the pictures in pixels; 128 gives a quarter of the tokens and is four times as fast.
-        start: folder of a pipeline to begin with, such as the export of a run of the other `side`.
-    """
+    name = "text"
 
-    def __init__(
-        self,
-        seed: int,
-        batch: int,
-        device: torch.device,
-        *,
-        vae: Path,
-        cache: Path,
-        pictures: int,
-        side: int,
-        size: Size,
-        start: Path | None = None,
-    ) -> None:
-        torch.manual_seed(seed)
-        self.seed, self.batch, self.device, self.side = seed, batch, device, side
+    def new_model(self, size: Size, start: Path | None) -> nn.Module:
         self.tokenizer = new_tokenizer()
         self.parts = TextToLatents(size, new_text_encoder(self.tokenizer, _TEXT_WIDTH))
         if start is not None:
             self.parts.text_encoder = T5EncoderModel.from_pretrained(start / "text_encoder", dtype=torch.float32)
             trained = PixArtTransformer2DModel.from_pretrained(start / "transformer")
             self.parts.transformer.load_state_dict(trained.state_dict())
-        self.model: nn.Module = self.parts.to(device)
-        self.vae = AutoencoderKL.from_pretrained(vae).to(device, memory_format=torch.channels_last).eval()
-        self.latents, self.labels = cached_latents(cache, f"text-{seed}-{side}", pictures, self._pictures, self.vae)
-        self.captions = [draw_scene(seed, i).caption for i in range(pictures)]
+        self.transformer = self.parts.transformer
+        return self.parts
+
+    @cached_property
+    def captions(self) -> list[str]:
+        """Of the pictures, in their order."""
+        return [draw_scene(self.seed, i).caption for i in range(len(self.latents))]
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(0, len(self.latents), (self.batch,), generator=generator)
@@ -142,10 +118,6 @@ class TextTask:
         figures = {"flow": float(flow.detach()), "layout": float(contents.detach())}
         return flow + _LAYOUT * contents, figures
 
-    def compile(self) -> None:
-        for block in self.parts.transformer.transformer_blocks:
-            block.compile()
-
     def sample(self, folder: Path) -> str:
         pipe = self.pipeline()
         pipe.set_progress_bar_config(disable=True)
@@ -161,9 +133,6 @@ class TextTask:
         save_grid(2 * pictures - 1, folder / "sample.png", columns=4, side=256)
         return f"drawn: {folder / 'sample.png'}"
 
-    def export(self, folder: Path) -> None:
-        self.pipeline().save_pretrained(folder)
-
     def pipeline(self) -> PixArtAlphaPipeline:
         return PixArtAlphaPipeline(
             tokenizer=self.tokenizer,
@@ -178,7 +147,7 @@ class TextTask:
             ),
         )
 
-    def _pictures(self, first: int, number: int) -> tuple[Tensor, Tensor]:
+    def pictures(self, first: int, number: int) -> tuple[Tensor, Tensor]:
         scenes: list[Scene] = [draw_scene(self.seed, first + i) for i in range(number)]
         cells = self.side // 16
         labels = label_map(scenes, cells, device=self.device).flatten(1).to(torch.uint8)

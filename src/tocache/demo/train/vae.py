@@ -13,6 +13,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
+from tocache.demo.autoencoder import picture_autoencoder
 from tocache.demo.train.pictures import save_grid
 from tocache.demo.world.digits import draw_digit, render_digits
 from tocache.demo.world.render import render
@@ -29,17 +30,14 @@ _SIDES = (256, 128)  # of pictures; at half the side everything in them is half 
 
 def new_vae() -> AutoencoderKL:
     """An untrained autoencoder; without attention, so that it takes crops and pictures alike."""
-    levels = len(_CHANNELS)
-    vae = AutoencoderKL(
-        block_out_channels=_CHANNELS,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        layers_per_block=1,
+    settings = picture_autoencoder(
+        _CHANNELS,
         norm_num_groups=1,  # few channels in a group cannot carry the mean colour through a group norm
         latent_channels=LATENT_CHANNELS,
         mid_block_add_attention=False,
         sample_size=256,
     )
+    vae = AutoencoderKL(**settings)
     _start_as_copy(vae)
     return vae
 

@@ -1,0 +1,96 @@
+"""What the tasks share that learn from latents of the world: `demo:text`, `demo:class` and `demo:video`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from tocache.demo.train.latents import cached_latents
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of the transformer."""
+
+    width: int = 128
+    depth: int = 12
+    heads: int = 4
+
+
+class LatentTask(ABC):
+    """A model, the autoencoder in whose latents it works, and those latents with what is known of each.
+
+    Args:
+        vae: folder of the autoencoder.
+        cache: folder of the latents, which are made where they are not there.
+        pictures: how many different pictures, or clips, there are to learn from.
+        side: of the pictures in pixels; half of it gives a quarter of the tokens and is four times as fast.
+        start: folder of a pipeline to begin with, such as the export of a run of another `side`.
+    """
+
+    name: ClassVar[str]
+    """Of the files of latents, with the seed and the side after it."""
+    blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)
+    """Stacks of the transformer that are compiled block by block."""
+
+    transformer: Any
+
+    def __init__(
+        self,
+        seed: int,
+        batch: int,
+        device: torch.device,
+        *,
+        vae: Path,
+        cache: Path,
+        pictures: int,
+        side: int,
+        size: Size,
+        start: Path | None = None,
+    ) -> None:
+        torch.manual_seed(seed)
+        self.seed, self.batch, self.device, self.side = seed, batch, device, side
+        self.model: nn.Module = self.new_model(size, start).to(device)
+        self.vae = self.load_vae(vae)
+        self.latents, self.labels = self.load_latents(cache, pictures)
+
+    @abstractmethod
+    def new_model(self, size: Size, start: Path | None) -> nn.Module:
+        """What is trained, on the CPU, with `transformer` in it or equal to it; weights from torch's generator."""
+
+    @abstractmethod
+    def pictures(self, first: int, number: int) -> tuple[Tensor, Tensor]:
+        """The pictures (number, 3, side, side) in [-1, 1] from number `first` on, and an integer tensor of labels."""
+
+    @abstractmethod
+    def pipeline(self) -> Any:
+        """The pipeline around the model as it is."""
+
+    def load_vae(self, folder: Path) -> Any:
+        """The autoencoder, frozen by being no part of `model`."""
+        return AutoencoderKL.from_pretrained(folder).to(self.device, memory_format=torch.channels_last).eval()
+
+    def load_latents(self, cache: Path, count: int) -> tuple[Tensor, Tensor]:
+        """Latents (count, channels, …) in float16, and labels (count, …)."""
+        name = f"{self.name}-{self.seed}-{self.side}"
+        return cached_latents(cache, name, count, self.pictures, self.encode)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Pictures in [-1, 1] to latents, as the pipeline's denoiser sees them."""
+        mean = self.vae.encode(pictures.contiguous(memory_format=torch.channels_last)).latent_dist.mean
+        latents: Tensor = mean.float() * self.vae.config.scaling_factor
+        return latents
+
+    def compile(self) -> None:
+        for stack in self.blocks:
+            for block in getattr(self.transformer, stack):
+                block.compile()
+
+    def export(self, folder: Path) -> None:
+        self.pipeline().save_pretrained(folder)
