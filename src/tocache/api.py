@@ -36,9 +36,11 @@ CFG = {
 class Session:
     """What is enabled on one pipeline or bare transformer."""
 
-    def __init__(self, target: Any, method: Method | None) -> None:
+    def __init__(self, target: Any, method: Method | None, storage: str | None, offload: bool | None) -> None:
         self.target = target
         self.asked = method
+        self.storage = storage
+        self.offload = offload
         self.follower: Follower | None = None
         transformer = _transformer_of(target)
         self.engine = self._engine_of(transformer)
@@ -66,10 +68,10 @@ class Session:
         self.engine.detach()
 
     def _engine_of(self, transformer: Any) -> Engine:
-        return Engine(transformer, family_of(transformer), self._plan, owner=self)
+        return Engine(transformer, family_of(transformer), self.plan, owner=self)
 
-    def _plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
-        return self.method.plan(anatomies, steps)
+    def plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
+        return self.method.plan(anatomies, steps).stored(storage=self.storage, offload=self.offload)
 
     def _move(self, transformer: Any) -> Engine:
         """Another transformer was assigned to the pipeline: it gets the cache in the old one's place."""
@@ -82,19 +84,30 @@ class Session:
         return new
 
 
-def enable(target: Any, method: Method | Plan | str | Path | None = None, *, resample: bool = False) -> None:
+def enable(
+    target: Any,
+    method: Method | Plan | str | Path | None = None,
+    *,
+    resample: bool = False,
+    storage: str | None = None,
+    offload: bool | None = None,
+) -> None:
     """Caches a pipeline or a bare transformer from now on, in place; replaces what was enabled before.
 
     `method` is a method, a plan, the name of a preset, the path of a plan file (*.json), or None for the default of
     the model at hand; `resample` lets a plan be stretched to another number of steps. On a bare transformer, open a
     run around each sampling loop with `run`.
 
+    `storage` keeps features in 8 bits ("int8", "fp8") instead of their own dtype ("same"); `offload` keeps them in the
+    host's memory and fetches them shortly before they are read. None is what the plan says, which is neither unless
+    it was saved so.
+
     Raises UnsupportedModelError where no family serves the transformer, AttachError where it is not built as its
     family says, OptionError or PlanFileError for a method that cannot be, PlanError for one that this model cannot
     follow, PlanMismatchError for a plan of another model; nothing is changed then.
     """
     transformer = _transformer_of(target)
-    session = Session(target, _method_of(method, family_of(transformer).name, resample))
+    session = Session(target, _method_of(method, family_of(transformer).name, resample), storage, offload)
     _check_method(session)
     for before in (_session(target), _session(transformer)):
         if before is not None:
@@ -109,15 +122,22 @@ def disable(target: Any) -> None:
 
 
 @contextmanager
-def enabled(target: Any, method: Method | Plan | str | Path | None = None, *, resample: bool = False) -> Iterator[Any]:
+def enabled(
+    target: Any,
+    method: Method | Plan | str | Path | None = None,
+    *,
+    resample: bool = False,
+    storage: str | None = None,
+    offload: bool | None = None,
+) -> Iterator[Any]:
     """`enable` for the length of a with-block; afterwards what was enabled before is enabled again."""
     before = _session(target) or _session(_transformer_of(target))
-    enable(target, method, resample=resample)
+    enable(target, method, resample=resample, storage=storage, offload=offload)
     try:
         yield target
     finally:
         if before is not None:
-            enable(before.target, before.asked)
+            enable(before.target, before.asked, storage=before.storage, offload=before.offload)
         else:
             disable(target)
 
@@ -267,8 +287,8 @@ def _check_method(session: Session) -> None:
     family, transformer = family_of(session.engine.transformer), session.engine.transformer
     usual = family.anatomy(transformer, family.default_pass(transformer, pictures=1, guided=True, itemsize=2))
     if not isinstance(session.asked, Planned):
-        session.method.plan([usual], family.default_steps)
+        session.plan([usual], family.default_steps)
         return
-    plan = session.asked.given
+    plan = session.asked.given.stored(storage=session.storage, offload=session.offload)
     same = (plan.anatomies[0].family, plan.anatomies[0].model) == (usual.family, usual.model)
     plan.rebased([family.anatomy(transformer, a.shape) for a in plan.anatomies] if same else [usual])

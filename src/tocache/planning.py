@@ -43,7 +43,8 @@ class PlanSummary:
     flops_uncached: int
     flops_planned: int
     flops_scores: int  # exact attention scores, on top
-    cache_bytes: int
+    cache_bytes: int  # at most, each feature counted once
+    cache_bytes_device: int  # of those, on the device
     notes: tuple[str, ...]
 
     @property
@@ -128,6 +129,8 @@ def plan_model(
     pictures: int = 1,
     guidance: float | None = None,
     dtype: str = "bf16",
+    storage: str | None = None,
+    offload: bool | None = None,
 ) -> Plan:
     """The plan for a model at its usual size, from its configuration alone.
 
@@ -136,7 +139,8 @@ def plan_model(
     steps     None: the preset's or plan's own, else the model's usual number
     pictures  pictures in one batch; guidance above 1 doubles the rows, where the model's guidance works that way
     guidance  None: the model's usual scale
-    dtype     of the features: bf16, fp16 or fp32
+    dtype     of the features as the model computes them: bf16, fp16 or fp32
+    storage   of the features as they are kept: same, int8 or fp8; offload: in the host's memory
 
     Raises UnknownNameError, OptionError, UnsupportedModelError, PlanMismatchError.
     """
@@ -145,7 +149,7 @@ def plan_model(
     family, anatomy = _resolve(model, pictures=pictures, guidance=guidance, itemsize=itemsize)
     count = (usual_steps(method) or family.default_steps) if steps is None else steps
     check_count("steps", count)
-    return method_for(method, family.name).plan([anatomy], count)
+    return method_for(method, family.name).plan([anatomy], count).stored(storage=storage, offload=offload)
 
 
 def method_for(method: Method | str | None, family: str) -> Method:
@@ -189,6 +193,7 @@ def summarize(plan: Plan) -> PlanSummary:
         flops_planned=flops_planned(plan),
         flops_scores=flops_scores(plan),
         cache_bytes=lifetimes(plan).peak_bytes,
+        cache_bytes_device=lifetimes(plan).peak_device_bytes,
         notes=plan.anatomies[0].notes,
     )
 

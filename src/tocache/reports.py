@@ -39,6 +39,8 @@ class Report:
     flops_scores: int | None = None  # exact attention scores, on top
     cache_bytes_planned: int | None = None
     cache_bytes_peak: int | None = None
+    cache_bytes_device_planned: int | None = None  # what of it is on the device
+    cache_bytes_device_peak: int | None = None
     overruled: int = 0
     notes: tuple[str, ...] = ()
     plan: Plan | None = field(default=None, repr=False)
@@ -71,6 +73,8 @@ class Report:
             flops_scores=flops_scores(plan),
             cache_bytes_planned=lifetimes(plan).peak_bytes,
             cache_bytes_peak=record.peak_bytes,
+            cache_bytes_device_planned=lifetimes(plan).peak_device_bytes,
+            cache_bytes_device_peak=record.peak_device_bytes,
             overruled=record.overruled,
             notes=plan.anatomies[0].notes,
             plan=plan,
@@ -103,7 +107,10 @@ class Report:
         lines.append(f"  FLOPs    {computed} of {uncached}: {self.speedup:.2f}x fewer")
         if self.flops_scores:
             lines.append(f"  scores   {in_units(self.flops_scores)} more, for exact attention scores")
-        lines.append(f"  cache    {(self.cache_bytes_peak or 0) / 2**20:.1f} MiB at most")
+        cache = f"  cache    {(self.cache_bytes_peak or 0) / 2**20:.1f} MiB at most"
+        if self.plan is not None and self.plan.policy.offload:
+            cache += f", {(self.cache_bytes_device_peak or 0) / 2**20:.1f} MiB of it on the device"
+        lines.append(cache)
         if self.overruled:
             lines.append(f"  overruled  {self.overruled} times a site computed everything: nothing valid was cached")
         return "\n".join(lines)

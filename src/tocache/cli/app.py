@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tocache.cli.bench import bench
 from tocache.cli.errors import Commands, shown_warnings
 
 app = typer.Typer(
@@ -25,6 +26,10 @@ FreshRatio = Annotated[float | None, typer.Option(help="Share of tokens computed
 Preset = Annotated[str | None, typer.Option(help="A published operating point; `tocache models` lists them.")]
 PlanFile = Annotated[Path | None, typer.Option("--plan", help="A plan that `tocache plan --json` saved.")]
 Resample = Annotated[bool, typer.Option("--resample", help="Let --plan be stretched to another number of steps.")]
+Storage = Annotated[str | None, typer.Option(help="Keep features in 8 bits: int8 or fp8; the default is their dtype.")]
+Offload = Annotated[
+    bool | None, typer.Option("--offload/--no-offload", help="Keep features in the host's memory.", show_default=False)
+]
 Steps = Annotated[int | None, typer.Option(help="Sampling steps; the default is the preset's, plan's or model's own.")]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale; the default is the model's own.")]
 
@@ -69,6 +74,8 @@ def generate(
     resolution: Annotated[str | None, typer.Option(help="Of a video, e.g. 480p.")] = None,
     aspect_ratio: Annotated[str | None, typer.Option(help="Of a video, height : width, e.g. 9:16.")] = None,
     duration: Annotated[str | None, typer.Option(help="Of a video, e.g. 2s, or its number of frames.")] = None,
+    storage: Storage = None,
+    offload: Offload = None,
 ) -> None:
     """Draw a picture or a video with the cache, and report what it saved."""
     from tocache.cli.progress import step_bar
@@ -81,6 +88,7 @@ def generate(
     )
     options: dict[str, Any] = {"steps": steps, "guidance": guidance, "seed": seed, "device": device, "dtype": dtype}
     options |= {"resolution": resolution, "aspect_ratio": aspect_ratio, "duration": duration}
+    options |= {"storage": storage, "offload": offload}
     with shown_warnings(), step_bar() as on_step:
         result = draw(prompt, output=output, model=model, method=chosen, compare=compare, on_step=on_step, **options)
     show_generated(result)
@@ -101,6 +109,8 @@ def plan(
     guidance: Guidance = None,
     batch: Annotated[int | None, typer.Option(help="Pictures at once; 1 by default.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the cached features: bf16 (the default), fp16, fp32.")] = None,
+    storage: Storage = None,
+    offload: Offload = None,
     json: Annotated[Path | None, typer.Option(help="Save the plan; `generate --plan` runs it.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw the plan.")] = None,
 ) -> None:
@@ -117,13 +127,13 @@ def plan(
     options: dict[str, Any] = {"pictures": batch, "guidance": guidance, "dtype": dtype}
     given = {name: value for name, value in options.items() if value is not None}
     if model is not None:
-        made = plan_model(model, chosen, steps=steps, **given)
+        made = plan_model(model, chosen, steps=steps, storage=storage, offload=offload, **given)
     elif plan is None:
         raise OptionError("give a model (`tocache models` lists the known names) or a plan file")
     elif given:
         raise OptionError(f"{next(iter(given))} needs a model; the plan file alone says what it was made for")
     else:
-        made = replan(load_plan(plan), steps=steps, resample=resample)
+        made = replan(load_plan(plan), steps=steps, resample=resample).stored(storage=storage, offload=offload)
     saved = {"plan": (write_plan, json), "picture": (draw_png, png)}
     for save, path in saved.values():
         if path is not None:
@@ -132,6 +142,9 @@ def plan(
     for what, (_, path) in saved.items():
         if path is not None:
             typer.echo(f"{what} saved: {path}")
+
+
+app.command()(bench)
 
 
 @app.command()

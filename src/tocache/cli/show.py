@@ -101,7 +101,10 @@ def _print_summary(console: Console, plan: Plan) -> None:
     )
     if summary.flops_scores:
         grid.add_row("scores", f"{flops_text(summary.flops_scores)} more, for exact attention scores")
-    grid.add_row("cache", f"{summary.cache_bytes / 2**20:.1f} MiB at most")
+    cache = f"{summary.cache_bytes / 2**20:.1f} MiB at most"
+    if plan.policy.offload:
+        cache += f", {summary.cache_bytes_device / 2**20:.1f} MiB of it on the device"
+    grid.add_row("cache", cache)
     for note in summary.notes:
         grid.add_row("note", note)
     console.print(grid)

@@ -76,7 +76,7 @@ def _base_score(
         draws = x.shape[0] // 2 if plan.anatomies[number].shape.halves is not None else x.shape[0]
         score = score_random(draws, x.shape[1], generator=generator, device=x.device)
         return score.repeat(x.shape[0] // draws, 1)
-    score = score_norm(x) if name == "norm" else score_similarity(x, cache.features[i][-1].value)
+    score = score_norm(x) if name == "norm" else score_similarity(x, cache.newest(i))
     return merge_halves(score, how="mean") if together else score
 
 

@@ -16,6 +16,7 @@ class Row:
     features: list[int]
     keep: list[int]
     computed: list[int]  # filled as the sites run: what each of them really did
+    reads: list[int] = field(default_factory=list)  # the sites that read features which are kept on the host, in order
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Record:
     computed: dict[tuple[int, int], list[int]] = field(default_factory=dict)  # (step, pass) → amount by site
     overruled: int = 0  # sites that computed everything because nothing valid was cached
     peak_bytes: int = 0
+    peak_device_bytes: int = 0  # of those, on the device
     seconds: list[float] = field(default_factory=list)  # wall-clock by step, as seen from the host
     steps: int = 0  # steps ended
     held_bytes: int = 0  # after the newest step

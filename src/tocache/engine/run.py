@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,10 +12,10 @@ import torch
 
 from tocache.engine.choose import choose
 from tocache.engine.record import Record, Row
-from tocache.features import Feature, PassCache, forecast_polynomial, forecast_reuse
+from tocache.features import PassCache, forecast_polynomial, forecast_reuse
 from tocache.kernels import scatter_rows
 from tocache.plan.anatomy import Anatomy, Pass
-from tocache.plan.memory import KEEP_AGES, KEEP_CROSS_MAP, KEEP_MAP, KEEP_SELF_MAP, lifetimes
+from tocache.plan.memory import AHEAD, KEEP_AGES, KEEP_CROSS_MAP, KEEP_MAP, KEEP_SELF_MAP, PENDING, lifetimes
 from tocache.plan.plan import ALL, SKIPPED, Plan
 
 # More forwards than this in one step mean that nobody tells us when a step ends.
@@ -48,8 +49,6 @@ class Run:
         self._anatomy = anatomy
         self._anatomies: list[Anatomy] = []
         self._caches: list[PassCache] = []
-        self._bytes: dict[tuple[int, int], int] = {}
-        self._held = 0
         self._rows: dict[int, int] = {}  # of each pass when it was first seen
         self._outputs: dict[int, Any] = {}  # of passes that a later pass of the step copies
         self._chosen: dict[tuple[int, int], torch.Tensor] = {}  # (pass, scope's last site) → this step's tokens
@@ -78,6 +77,8 @@ class Run:
             keep=kept.keep[self.step, number].tolist(),
             computed=[SKIPPED] * len(plan.sites),
         )
+        if plan.policy.offload:
+            self.row.reads = [i for i, amount in enumerate(self.row.amounts) if amount >= 0]
         return True
 
     def copied(self) -> Any | None:
@@ -92,6 +93,7 @@ class Run:
         row, self.row = self.row, None
         if row is None:
             return
+        self.cache.drain()
         self.record.computed[self.step, self.number] = row.computed
         assert self.plan.source is not None
         if (self.plan.source[self.step] == self.number).any():
@@ -107,7 +109,7 @@ class Run:
         """Ends the step."""
         now = time.perf_counter()
         self.record.seconds.append(now - self._clock)
-        self.record.held_bytes = self._held
+        self.record.held_bytes = sum(cache.held for cache in self._caches)
         self._clock = now
         if self.number:  # a scheduler's step without a forward (a restart, a preview) is not a step of ours
             self.step += 1
@@ -126,8 +128,6 @@ class Run:
         """Frees everything that is cached."""
         for cache in self._caches:
             cache.clear()
-        self._bytes.clear()
-        self._held = 0
         self._outputs.clear()
         self._chosen.clear()
 
@@ -162,10 +162,11 @@ class Run:
         # the last site of a scope keeps its ages: all of them are full where that one is, also when block 0 alone is
         self._home = {i: scope[-1] for scope in self.plan.scopes for i in scope}
         while len(self._caches) < len(self._anatomies):
-            self._caches.append(PassCache(len(self.plan.sites)))
+            policy = self.plan.policy
+            self._caches.append(
+                PassCache(len(self.plan.sites), storage=policy.storage, offload=policy.offload, pending=PENDING)
+            )
         self._caches[self.number].clear()
-        for key in [key for key in self._bytes if key[0] == self.number]:
-            self._held -= self._bytes.pop(key)
 
     @property
     def index(self) -> Mapping[str, int]:
@@ -202,7 +203,7 @@ class Run:
         self.row.computed[i] = ALL
 
     def _servable(self, i: int, amount: int) -> bool:
-        if amount == SKIPPED or not self.cache.features[i]:
+        if amount == SKIPPED or not self.cache.count(i):
             return False
         if amount == 0:
             return True
@@ -251,11 +252,11 @@ class Run:
             cache.fresh_at[home] = None
         if site.self_map is not None and not keep & KEEP_SELF_MAP:
             cache.maps[position[site.self_map]] = {}
-            self._weigh(position[site.self_map])
+            self.cache.weigh(position[site.self_map])
         if site.cross_map is not None and not keep & KEEP_CROSS_MAP:
             cache.maps[position[site.cross_map]] = {}
-            self._weigh(position[site.cross_map])
-        self._weigh(home)
+            self.cache.weigh(position[site.cross_map])
+        self.cache.weigh(home)
 
     @property
     def cache(self) -> PassCache:
@@ -268,14 +269,14 @@ class Run:
     def note_map(self, i: int, scores: dict[str, torch.Tensor]) -> None:
         """Keeps what site `i`'s attention map says of its tokens, (rows, tokens) float32 by base score."""
         self.cache.maps[i] = scores
-        self._weigh(i)
+        self.cache.weigh(i)
 
     def write(self, i: int, value: torch.Tensor) -> None:
         """Site `i` has computed everything."""
         assert self.row is not None
         cache = self.cache
         if self.row.features[i] and i not in self.refused:
-            cache.features[i].append(Feature(value.detach(), self.step))
+            cache.keep(i, value, self.step)
         if self._home.get(i) == i:
             cache.fresh_at[i], cache.full_at[i] = None, self.step
         self._settle(i)
@@ -288,31 +289,39 @@ class Run:
 
     def blend(self, i: int, rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Site `i` has computed some rows (rows, k, width): its feature with those in their places."""
+        assert self.row is not None
+        reused = self.plan.policy.stale == "reuse"
         value = self._forecast(i)
-        owned = torch.is_inference_mode_enabled() or not (torch.is_grad_enabled() or value.is_inference())
-        value = scatter_rows(value if owned else value.clone(), rows, index)
-        if not owned and self.plan.policy.stale == "reuse":  # autograd may still need the old tensor as it was
-            self.cache.features[i][-1].value = value.detach()
+        if reused and self.cache.hands_out_its_own() and not _is_ours(value):
+            value = value.clone()
+        value = scatter_rows(value, rows, index)
+        if reused and self.row.features[i]:  # a forecast goes through full features alone
+            self.cache.amend(i, value, rows, index)
         self._settle(i)
         return value
 
     def _forecast(self, i: int) -> torch.Tensor:
         forecast = forecast_reuse if self.plan.policy.stale == "reuse" else forecast_polynomial
-        return forecast(self.cache.features[i], self.step)
+        return forecast(self.cache.features(i), self.step)
 
     def _settle(self, i: int) -> None:
-        """Frees what no later step reads, and takes note of the bytes held."""
+        """Frees what no later step reads, fetches what is read next, and takes note of the bytes held."""
         assert self.row is not None
-        history = self.cache.features[i]
-        del history[: max(0, len(history) - self.row.features[i])]
-        self._weigh(i)
-        self.record.peak_bytes = max(self.record.peak_bytes, self._held)
+        cache, reads = self.cache, self.row.reads
+        cache.trim(i, self.row.features[i])
+        cache.weigh(i)
+        if reads:
+            following = bisect_right(reads, i)
+            cache.fetch(reads[following : following + AHEAD])
+        held = sum(other.held for other in self._caches)
+        self.record.peak_bytes = max(self.record.peak_bytes, held)
+        held = sum(other.held_device for other in self._caches)
+        self.record.peak_device_bytes = max(self.record.peak_device_bytes, held)
 
-    def _weigh(self, i: int) -> None:
-        key = (self.number, i)
-        size = self.cache.site_bytes(i)
-        self._held += size - self._bytes.get(key, 0)
-        self._bytes[key] = size
+
+def _is_ours(value: torch.Tensor) -> bool:
+    """Whether `value` may be changed in place: autograd may still need it as it was, or have it in inference mode."""
+    return torch.is_inference_mode_enabled() or not (torch.is_grad_enabled() or value.is_inference())
 
 
 def _same(planned: Pass, actual: Pass) -> bool:

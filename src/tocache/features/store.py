@@ -2,50 +2,142 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 
 from tocache.features.forecast import Feature
+from tocache.features.host import Arriving, HostMemory
+from tocache.features.packed import Packed, pack, put_rows, unpack
 
 
-@dataclass
+@dataclass(slots=True)
+class _Kept:
+    """One feature: on the device, or on the host and, shortly before it is read, on the device too."""
+
+    step: int
+    packed: Packed  # at its home
+    arriving: Arriving | None = None
+
+    def device_bytes(self, at_home: bool) -> int:
+        if at_home:
+            return self.packed.nbytes
+        return 0 if self.arriving is None else self.arriving.packed.nbytes
+
+
 class PassCache:
     """The cache of one pass; every table is indexed by site.
 
-    features[i]  the newest full features of site i, oldest first, each (rows, tokens, width)
     maps[i]      base score → (rows, tokens) float32, as last read off site i's attention
     fresh_at[i]  (rows, tokens) int32 step at which each token of the scope that ends at site i was last fresh;
                  None where all of them were fresh at `full_at[i]`
+
+    Args:
+        storage: of features: "same", "int8" or "fp8" (see `pack`).
+        offload: keep them in the host's memory, with at most `pending` device copies waiting to be sent.
+
+    `held` are the bytes of all tensors held, each feature counted once, and `held_device` those on the device; both
+    are as of the newest `weigh` of each site.
     """
 
-    sites: int
-    features: list[list[Feature]] = field(init=False)
-    maps: list[dict[str, torch.Tensor]] = field(init=False)
-    fresh_at: list[torch.Tensor | None] = field(init=False)
-    full_at: list[int] = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, sites: int, *, storage: str = "same", offload: bool = False, pending: int = 2) -> None:
+        self.sites = sites
+        self.storage = storage
+        self.host = HostMemory(pending) if offload else None
         self.clear()
 
     def clear(self) -> None:
         """Forgets everything."""
-        self.features = [[] for _ in range(self.sites)]
-        self.maps = [{} for _ in range(self.sites)]
-        self.fresh_at = [None] * self.sites
+        self._kept: list[list[_Kept]] = [[] for _ in range(self.sites)]
+        self.maps: list[dict[str, torch.Tensor]] = [{} for _ in range(self.sites)]
+        self.fresh_at: list[torch.Tensor | None] = [None] * self.sites
         self.full_at = [-1] * self.sites
+        self._device: torch.device | None = None
+        self._bytes = [(0, 0)] * self.sites
+        self.held = self._held_device = 0
+        if self.host is not None:
+            self.host.drain()
 
     @property
-    def held_bytes(self) -> int:
-        """Bytes of all tensors held."""
-        tensors = [feature.value for history in self.features for feature in history]
-        tensors += [values for maps in self.maps for values in maps.values()]
-        tensors += [ages for ages in self.fresh_at if ages is not None]
-        return sum(tensor.nbytes for tensor in tensors)
+    def held_device(self) -> int:
+        return self._held_device + (0 if self.host is None else self.host.pending_bytes)
 
-    def site_bytes(self, i: int) -> int:
-        """Bytes of the tensors held for site `i`."""
-        total = sum(feature.value.nbytes for feature in self.features[i])
-        total += sum(values.nbytes for values in self.maps[i].values())
+    # ── features ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def count(self, i: int) -> int:
+        """How many features of site `i` are kept."""
+        return len(self._kept[i])
+
+    def keep(self, i: int, value: torch.Tensor, step: int) -> None:
+        """One more feature (rows, tokens, width) of site `i`, computed in full at `step`."""
+        packed = pack(value.detach(), self.storage)
+        self._device = value.device
+        self._kept[i].append(_Kept(step, packed if self.host is None else self.host.send(packed, None)))
+
+    def features(self, i: int) -> list[Feature]:
+        """The features of site `i`, oldest first."""
+        return [Feature(unpack(self._read(kept)), kept.step) for kept in self._kept[i]]
+
+    def newest(self, i: int) -> torch.Tensor:
+        """The newest feature of site `i`."""
+        return unpack(self._read(self._kept[i][-1]))
+
+    def hands_out_its_own(self) -> bool:
+        """Whether `features` are the very tensors that are kept: writing into one changes the cache."""
+        return self.host is None and self.storage == "same"
+
+    def amend(self, i: int, value: torch.Tensor, rows: torch.Tensor, index: torch.Tensor) -> None:
+        """Site `i` has computed some tokens: they become part of its newest feature.
+
+        `rows` (B, k, width) are the tokens `index` (B, k); `value` is the whole feature with them in their places.
+        """
+        kept, rows = self._kept[i][-1], rows.detach()
+        if self.host is None:
+            kept.packed = pack(value.detach(), "same") if self.storage == "same" else put_rows(kept.packed, rows, index)
+            return
+        packed = pack(value.detach(), "same") if self.storage == "same" else put_rows(self._read(kept), rows, index)
+        kept.packed, kept.arriving = self.host.send(packed, kept.packed), None
+
+    def trim(self, i: int, count: int) -> None:
+        """Keeps the newest `count` features of site `i`, and of those what is at home."""
+        kept = self._kept[i]
+        del kept[: max(0, len(kept) - count)]
+        for feature in kept:
+            feature.arriving = None
+
+    def fetch(self, sites: Iterable[int]) -> None:
+        """Brings the features of these sites to the device, if that is not their home: they are read next."""
+        if self.host is None or self._device is None:
+            return
+        for i in sites:
+            for kept in self._kept[i]:
+                if kept.arriving is None:
+                    kept.arriving = self.host.fetch(kept.packed, self._device)
+            self.weigh(i)
+
+    def drain(self) -> None:
+        """At the end of a pass: nothing on the device waits to be sent."""
+        if self.host is not None:
+            self.host.drain()
+
+    def _read(self, kept: _Kept) -> Packed:
+        if self.host is None:
+            return kept.packed
+        if kept.arriving is None:
+            assert self._device is not None
+            kept.arriving = self.host.fetch(kept.packed, self._device)
+        return kept.arriving.take()
+
+    # ── bytes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def weigh(self, i: int) -> None:
+        """Takes note of the bytes that are held for site `i` now."""
         ages = self.fresh_at[i]
-        return total + (0 if ages is None else ages.nbytes)
+        small = sum(values.nbytes for values in self.maps[i].values()) + (0 if ages is None else ages.nbytes)
+        total = small + sum(kept.packed.nbytes for kept in self._kept[i])
+        device = small + sum(kept.device_bytes(self.host is None) for kept in self._kept[i])
+        before = self._bytes[i]
+        self._bytes[i] = (total, device)
+        self.held += total - before[0]
+        self._held_device += device - before[1]

@@ -39,7 +39,7 @@ from tocache.planning import (
 
 DEFAULT_MODEL = "demo:text"
 _WARM_UP_STEPS = 4
-_FPS = 24.0  # of a video, where the pipeline's call names no other
+_FPS = 24.0  # of a video, where its model has no usual one
 
 Drawer = Callable[[], tuple[Frames, float]]
 
@@ -72,6 +72,8 @@ def generate(
     resolution: str | None = None,
     aspect_ratio: str | None = None,
     duration: str | None = None,
+    storage: str | None = None,
+    offload: bool | None = None,
     on_step: Teller | None = None,
 ) -> Generated:
     """Draws a picture or a video with the cache and writes it to `output`.
@@ -85,6 +87,7 @@ def generate(
     compare   also draw without the cache from the same seed, and write both side by side; pictures with a map of how
               often each token was fresh
     resolution, aspect_ratio, duration   of a video, by the names that its pipeline knows; None: its default
+    storage, offload   how features are kept, as in `enable`
     on_step   is called after each step
 
     Raises UnknownNameError, OptionError, UnsupportedModelError, and what `enable` raises; nothing is written then.
@@ -105,23 +108,25 @@ def generate(
         pyplot_or_error("compare")
     tell = on_step or (lambda progress: None)
     draw = partial(_draw, pipe, arguments, check_seed(seed))
+    cached = partial(enabled, pipe, storage=storage, offload=offload)
     uncached = None
+    fps = arguments.get("fps", _FPS)
     if compare:
-        _warm_up(pipe, asked, arguments, tell)
+        _warm_up(pipe, cached, asked, arguments, tell)
         uncached = _draw_uncached(pipe, draw, tell)
-    with enabled(pipe, asked), watch(pipe, partial(_tell, tell)):
+    with cached(asked), watch(pipe, partial(_tell, tell)):
         traced = compare and not makes_videos(pipe) and not _recording_costs(pipe.device)
         recorded, (frames, seconds) = _traced(pipe, draw) if traced else (None, draw())
         figures = report(pipe)
     if uncached is None:
-        save_frames(frames, target, _FPS)
+        save_frames(frames, target, fps)
         return Generated(frames, target, figures, seconds)
     result = Generated(frames, target, figures, seconds, *uncached, psnr=psnr(frames, uncached[0]))
     if makes_videos(pipe):
-        save_frames(side_by_side(result), target, _FPS)
+        save_frames(side_by_side(result), target, fps)
         return result
     if recorded is None:
-        with enabled(pipe, asked):
+        with cached(asked):
             recorded, _ = _traced(pipe, draw)
     result = replace(result, freshness=freshness(recorded))
     save(partial(draw_comparison, result), target)
@@ -184,13 +189,15 @@ def _draw_uncached(pipe: Any, draw: Drawer, tell: Teller) -> tuple[Frames, float
         hook.remove()
 
 
-def _warm_up(pipe: Any, asked: Method | Plan | str | None, arguments: dict[str, Any], tell: Teller) -> None:
+def _warm_up(
+    pipe: Any, cached: Callable[..., Any], asked: Method | Plan | str | None, arguments: dict[str, Any], tell: Teller
+) -> None:
     """A few cached steps, of which the first is full: what is loaded or compiled once is not measured."""
     few = min(_WARM_UP_STEPS, arguments.get("num_inference_steps", _WARM_UP_STEPS))
     plan = asked.given if isinstance(asked, Planned) else asked
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TocacheWarning)  # that so few steps save little
-        with enabled(pipe, plan, resample=True), watch(pipe, partial(_tell, tell, phase="warm-up")):
+        with cached(plan, resample=True), watch(pipe, partial(_tell, tell, phase="warm-up")):
             _draw(pipe, arguments | {"num_inference_steps": few}, seed=0)
 
 

@@ -35,6 +35,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "flops_planned": flops_planned(plan),
         "flops_scores": flops_scores(plan),
         "cache_bytes": lifetimes(plan).peak_bytes,
+        "cache_bytes_device": lifetimes(plan).peak_device_bytes,
         "notes": list(plan.anatomies[0].notes),
         "policy": plan.policy.to_dict(),
         "passes": [asdict(anatomy.shape) for anatomy in plan.anatomies],

@@ -2,6 +2,10 @@
 
 Events are the visits of the sites in running order: (step, pass, site). A feature lives from the event that wrote it
 to the last one that reads it; so do the rows that an attention map leaves for scoring, and the ages of the tokens.
+
+Features that are kept on the host are on the device for a few events only: from `AHEAD` reads of their pass before
+their own, or its first event, to their own; and a copy of what is written until `PENDING` more were written, or the
+pass is over.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocache.plan.anatomy import CROSS_ATTENTION, SELF_ATTENTION, Site
-from tocache.plan.plan import ALL, Plan
+from tocache.plan.plan import ALL, SKIPPED, Plan
 
 # What is still needed after an event, as bits.
 KEEP_MAP = 1  # what the site's attention map says of its tokens
@@ -25,6 +29,12 @@ KEEP_AGES = 8  # how long each token of the site's scope has been stale
 Bits = NDArray[np.uint8]
 AGE_BYTES = 4  # int32
 SCORE_BYTES = 4  # float32
+SCALE_BYTES = 4  # float32, one a token where features are kept in 8 bits
+
+AHEAD = 2
+"""Features that are fetched from the host before their turn. Two hide a copy behind the sub-layer before it."""
+PENDING = 2
+"""Features that may wait to be sent to the host; then the model waits for the bus."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,8 @@ class Lifetimes:
 
     features: Bits  # (steps, passes, sites) how many of the site's newest features are still read later
     keep: Bits  # (steps, passes, sites) the KEEP_ bits
-    peak_bytes: int
+    peak_bytes: int  # each feature counted once, wherever it is kept
+    peak_device_bytes: int
 
 
 @dataclass(frozen=True)
@@ -50,20 +61,26 @@ class _Ledger:
 
     def __init__(self, plan: Plan) -> None:
         self.shape = plan.fresh.shape
+        self.offload = plan.policy.offload
         self.change = np.zeros(plan.fresh.size + 1, dtype=np.int64)
+        self.on_device = np.zeros(plan.fresh.size + 1, dtype=np.int64)
 
     def event(self, p: int, site: int) -> NDArray[np.int64]:
         """(steps,) the events of one site in one pass."""
         steps, passes, sites = self.shape
         return np.asarray((np.arange(steps) * passes + p) * sites + site)
 
-    def add(self, life: _Life) -> None:
+    def add(self, life: _Life, *, feature: bool = False) -> None:
+        """A life in the cache, on the device unless it is a feature's and those are kept on the host."""
         self.change[life.born] += life.size
         self.change[life.last] -= life.size
+        if not (feature and self.offload):
+            self.visit(life)
 
-    @property
-    def peak(self) -> int:
-        return int(np.cumsum(self.change).max(initial=0))
+    def visit(self, life: _Life) -> None:
+        """A life on the device of something that is counted in the cache already."""
+        self.on_device[life.born] += life.size
+        self.on_device[life.last] -= life.size
 
 
 # A plan never changes, and every run and report of it asks for the same.
@@ -89,7 +106,11 @@ def _lifetimes(plan: Plan) -> Lifetimes:
         if plan.policy.staleness:
             for scope in plan.scopes:
                 _ages(plan, p, scope, keep, ledger)
-    return Lifetimes(features, keep, ledger.peak)
+    if plan.policy.offload:
+        for step, p in np.ndindex(plan.fresh.shape[:2]):
+            _visits(plan, step, p, features, ledger)
+    peaks = (int(np.cumsum(change).max(initial=0)) for change in (ledger.change, ledger.on_device))
+    return Lifetimes(features, keep, *peaks)
 
 
 def flops_scores(plan: Plan) -> int:
@@ -103,7 +124,7 @@ def flops_scores(plan: Plan) -> int:
 
 def _features(plan: Plan, p: int, i: int, features: Bits, ledger: _Ledger) -> None:
     amounts, events = plan.amounts[:, p, i], ledger.event(p, i)
-    size = plan.anatomies[p].feature_bytes(plan.sites[i])
+    size = _stored_bytes(plan, p, i)
     written = np.flatnonzero(amounts == ALL)
     reads = np.flatnonzero(amounts >= 0)
     for n, start in enumerate(written):
@@ -112,7 +133,35 @@ def _features(plan: Plan, p: int, i: int, features: Bits, ledger: _Ledger) -> No
         read = reads[(reads > start) & (reads < stop)]
         if read.size:
             features[start : read[-1], p, i] += 1
-            ledger.add(_Life(int(events[start]), int(events[read[-1]]), size))
+            ledger.add(_Life(int(events[start]), int(events[read[-1]]), size), feature=True)
+
+
+def _stored_bytes(plan: Plan, p: int, i: int) -> int:
+    """Bytes of one feature of site `i` as it is kept."""
+    anatomy, site = plan.anatomies[p], plan.sites[i]
+    if plan.policy.storage == "same":
+        return anatomy.feature_bytes(site)
+    return anatomy.shape.rows * anatomy.tokens(site) * (site.width + SCALE_BYTES)
+
+
+def _visits(plan: Plan, step: int, p: int, features: Bits, ledger: _Ledger) -> None:
+    """What one pass has on the device of features that are kept on the host."""
+    amounts, later = plan.amounts[step, p], features[step, p]
+    ran = np.flatnonzero(amounts != SKIPPED)
+    if not ran.size:
+        return
+    first = (step * plan.passes + p) * len(plan.sites)
+    reads = np.flatnonzero(amounts >= 0)
+    for n, i in enumerate(reads):
+        born = int(reads[n - AHEAD] if n >= AHEAD else ran[0])
+        if born < i:
+            size = int(features[step - 1, p, i]) * _stored_bytes(plan, p, int(i))
+            ledger.visit(_Life(first + born, first + int(i), size))
+    sent = (amounts == ALL) | ((amounts > 0) & (plan.policy.stale == "reuse"))
+    sent = np.flatnonzero(sent & (later > 0))
+    for n, i in enumerate(sent):
+        end = int(sent[n + PENDING]) if n + PENDING < len(sent) else len(plan.sites)
+        ledger.visit(_Life(first + int(i), first + end, _stored_bytes(plan, p, int(i))))
 
 
 def _maps(plan: Plan, p: int, i: int, site: Site, keep: Bits, ledger: _Ledger) -> None:

@@ -118,6 +118,11 @@ class Plan:
         assert self.source is not None
         return replace(self, anatomies=tuple(anatomies), fresh=self.fresh[:, take], source=self.source[:, take])
 
+    def stored(self, *, storage: str | None = None, offload: bool | None = None) -> Plan:
+        """The same plan with features kept otherwise; None leaves it as it is. Raises OptionError."""
+        given = {name: value for name, value in (("storage", storage), ("offload", offload)) if value is not None}
+        return replace(self, policy=replace(self.policy, **given)) if given else self
+
     def resampled(self, steps: int) -> Plan:
         """The plan stretched to another number of steps; each new step takes the row nearest in relative time."""
         if steps < 1:

@@ -1,4 +1,4 @@
-"""What a plan says beside its integers: which tokens, how widely one choice is shared, what the others get."""
+"""What a plan says beside its integers: which tokens, what the others get, how it is kept until then."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tocache.errors import OptionError, PlanFileError
 
 SHARES = ("sublayer", "block", "step")
 STALE = ("reuse", "polynomial")
+STORAGES = ("same", "int8", "fp8")
 # What a base score is computed from: an attention map, the site's own input, or nothing at all.
 SELF_MAP_SCORES = ("influence", "value-norm", "key-norm")
 CROSS_MAP_SCORES = ("entropy",)
@@ -35,6 +36,8 @@ class Policy:
     stale: str = "reuse"
     order: int = 0  # order of the forecast
     seed: int = 0  # of the random score
+    storage: str = "same"  # of features: their own dtype, or 8 bits a number and one float32 scale a token
+    offload: bool = False  # features are kept in the host's memory and fetched shortly before they are read
 
     def __post_init__(self) -> None:
         for name in self.scores:
@@ -47,6 +50,8 @@ class Policy:
         for name in ("staleness", "spread"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "a number >= 0")
         _check("order", self.order, 0 <= self.order <= 4, "0 … 4")
+        _check("storage", self.storage, self.storage in STORAGES, " | ".join(STORAGES))
+        _check("offload", self.offload, isinstance(self.offload, bool), "True | False")
 
     @property
     def self_scores(self) -> tuple[str, ...]:
