@@ -23,7 +23,7 @@ from tocache.demo.world.scene import draw_scene
 from tocache.generation import load_pipeline
 
 RESULTS = Path(__file__).parent / "results" / "storage.jsonl"
-METHODS = {"toca": tocache.ToCa(), "fora": tocache.FORA(3)}
+METHODS = (tocache.ToCa(), tocache.FORA(3))
 HELD_OUT = 1_000_003  # the seed of scenes that no model was trained on
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     captions = [draw_scene(HELD_OUT, i).caption for i in range(options.prompts)]
     batches = [captions[i : i + options.batch] for i in range(0, len(captions), options.batch)]
     references = torch.cat([draw(pipe, batch) for batch in batches])
-    for name, method in METHODS.items():
+    for method in METHODS:
         for storage in ("same", "int8", "fp8"):
             with tocache.enabled(pipe, method, storage=storage):
                 pictures = torch.cat([draw(pipe, batch) for batch in batches])

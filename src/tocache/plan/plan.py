@@ -120,8 +120,10 @@ class Plan:
 
     def stored(self, *, storage: str | None = None, offload: bool | None = None) -> Plan:
         """The same plan with features kept otherwise; None leaves it as it is. Raises OptionError."""
-        given = {name: value for name, value in (("storage", storage), ("offload", offload)) if value is not None}
-        return replace(self, policy=replace(self.policy, **given)) if given else self
+        policy = self.policy
+        policy = policy if storage is None else replace(policy, storage=storage)
+        policy = policy if offload is None else replace(policy, offload=offload)
+        return self if policy is self.policy else replace(self, policy=policy)
 
     def resampled(self, steps: int) -> Plan:
         """The plan stretched to another number of steps; each new step takes the row nearest in relative time."""
