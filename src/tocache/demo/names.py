@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights"
 """Folders of the trained demos, in diffusers' format, each with a model card."""
 
-_FOLDERS = {"demo:class": WEIGHTS / "class", "demo:text": WEIGHTS / "text"}
-_TRAINED = ("demo:text",)  # demo:class can be trained (`tocache.demo.train`), but no weights ship yet
+_FOLDERS = {f"demo:{name}": WEIGHTS / name for name in ("class", "text", "video")}
+_TRAINED = ("demo:text",)  # the others can be trained (`tocache.demo.train`), but no weights ship yet
 _RANDOM = ("demo:random-class", "demo:random-flux", "demo:random-text", "demo:random-video")
 
 DEMO_NAMES: tuple[str, ...] = tuple(sorted((*_TRAINED, *_RANDOM)))
@@ -25,7 +25,7 @@ DEMO_NAMES: tuple[str, ...] = tuple(sorted((*_TRAINED, *_RANDOM)))
 
 
 def demo_folder(name: str) -> Path:
-    """Where a trained demo stands, or will: what ``DiffusionPipeline.from_pretrained`` loads, with its model card.
+    """Where a trained demo stands, or will: what its pipeline's class loads, with its model card.
 
     Raises:
         UnknownNameError: no demo called `name` can be trained; the message lists them.
@@ -62,10 +62,11 @@ def load_demo(name: str) -> DiffusionPipeline:
 
 def _load(folder: Path) -> DiffusionPipeline:
     import torch
-    from diffusers import DiffusionPipeline
+
+    from tocache.models.architectures import pipeline_class
 
     with warnings.catch_warnings():
         # the new name of this argument is unknown to the oldest supported version
         warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
-        pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+        pipe: DiffusionPipeline = pipeline_class(folder).from_pretrained(folder, torch_dtype=torch.float32)
     return pipe

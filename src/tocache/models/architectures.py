@@ -151,13 +151,13 @@ def pretrained_pipeline(model: str | Path, dtype: Any) -> Any:
         with warnings.catch_warnings():
             # the new name of this argument is unknown to the oldest supported version
             warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
-            return _pipeline_class(model).from_pretrained(model, torch_dtype=dtype)
+            return pipeline_class(model).from_pretrained(model, torch_dtype=dtype)
     except (OSError, ValueError, ImportError) as error:
         raise OptionError(f"{name}: cannot be loaded: {one_line(error)}") from error
 
 
-def _pipeline_class(model: str | Path) -> Any:
-    """What loads a folder: diffusers, or for a pipeline that it lacks its own class."""
+def pipeline_class(model: str | Path) -> Any:
+    """What loads a folder in diffusers' format: diffusers, or for a pipeline that it lacks our class."""
     from diffusers import DiffusionPipeline
 
     from tocache import opensora
@@ -186,7 +186,8 @@ def call_arguments(
         if name not in known:
             raise OptionError(f"{type(pipe).__name__} is not asked for a {name}: that is for pipelines of videos")
     given = {"num_inference_steps": steps, "guidance_scale": guidance}
-    arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None} | sizes
+    arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    arguments |= usual_video(pipe, named=bool(sizes.keys() & {"resolution", "aspect_ratio"})) | sizes
     if "class_labels" in known:
         return arguments | {"class_labels": [class_number(pipe, prompt)]}
     if "prompt" not in known:
@@ -194,6 +195,20 @@ def call_arguments(
     if "clean_caption" in known and not (find_spec("bs4") and find_spec("ftfy")):
         arguments["clean_caption"] = False  # what the pipeline does itself then, with a warning for each call
     return arguments | {"prompt": str(prompt)}
+
+
+def usual_video(pipe: Any, *, named: bool = False) -> dict[str, Any]:
+    """The call's arguments for a video as the pipeline's transformer was trained on, where it says: a miniature's does.
+
+    `named` leaves out height and width: the call names a resolution.
+    """
+    config = getattr(getattr(pipe, "transformer", None), "config", None)
+    if getattr(config, "sample_frames", None) is None or not hasattr(pipe, "vae_scale_factor"):
+        return {}
+    assert config is not None
+    side = config.sample_size * pipe.vae_scale_factor
+    sides = {} if named else {"height": side, "width": side}
+    return {**sides, "num_frames": config.sample_frames, "fps": config.sample_fps}
 
 
 def class_number(pipe: Any, name: str | int) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tocache.engine.wiring import Attention, Guidance, Layer, Stack, TokenWise
 from tocache.models.base import ModelFamily, itemsize_of, width_of
+from tocache.opensora.sizes import latent_frames
 from tocache.plan.anatomy import (
     COND_UNCOND,
     CROSS_ATTENTION,
@@ -75,8 +76,8 @@ class OpenSora(ModelFamily):
     def default_pass(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> Pass:
         rows, halves = (2 * pictures, COND_UNCOND) if guided else (pictures, None)
         context = int(transformer.config.max_text_length)
-        tokens = {"image": math.prod(_USUAL_GRID)}
-        return Pass(rows, tokens, _USUAL_GRID, halves, itemsize=itemsize, context=context)
+        grid = _trained_grid(transformer) or _USUAL_GRID
+        return Pass(rows, {"image": math.prod(grid)}, grid, halves, itemsize=itemsize, context=context)
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
         scale = arguments.get("guidance_scale")
@@ -118,3 +119,13 @@ class OpenSora(ModelFamily):
             Cost(full=rows * tokens * cross, token=rows * cross, scores=rows * 2 * tokens * shape.context * width),
             Cost(full=rows * tokens * mlp, token=rows * mlp),
         )
+
+
+def _trained_grid(transformer: Any) -> tuple[int, int, int] | None:
+    """Tokens in time, rows and columns of the videos that a transformer was trained on, where it says."""
+    config = transformer.config
+    if config.sample_size is None or config.sample_frames is None:
+        return None
+    latent = (latent_frames(config.sample_frames), config.sample_size, config.sample_size)
+    frames, rows, columns = (-(-side // patch) for side, patch in zip(latent, transformer.patch_size, strict=True))
+    return frames, rows, columns

@@ -70,15 +70,27 @@ class RFlowScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         total = self.config.num_train_timesteps
         times = torch.tensor([(1.0 - i / num_inference_steps) * total for i in range(num_inference_steps)])
         sizes = (height, width, num_frames)
-        if self.config.use_timestep_transform and any(size is not None for size in sizes):
+        if any(size is not None for size in sizes):
             if height is None or width is None or num_frames is None:
                 raise OptionError("height, width and num_frames are given together, or none of them")
-            ratio = self._ratio(height, width, num_frames, dtype)
-            times = times / total
-            times = ratio * times / (1 + (ratio - 1) * times) * total
+            times = self.moved(times, height, width, num_frames, dtype)
         self.timesteps = times.to(device)
         self.num_inference_steps = num_inference_steps
         self._step_index = self._begin_index = None
+
+    def moved(
+        self, times: Tensor, height: int, width: int, num_frames: int, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """`times` of any shape as the timestep transform moves them for a video of this size; 0 and 1000 stay.
+
+        A model is trained at times that are moved in the same way.
+        """
+        if not self.config.use_timestep_transform:
+            return times
+        ratio = self._ratio(height, width, num_frames, dtype)
+        shares = times / self.config.num_train_timesteps
+        moved: Tensor = ratio * shares / (1 + (ratio - 1) * shares) * self.config.num_train_timesteps
+        return moved
 
     def _ratio(self, height: int, width: int, num_frames: int, dtype: torch.dtype) -> Tensor:
         """(1,) √(H·W / base) · √(latent frames): how far the times are moved; a tensor, to round as the original's."""

@@ -57,6 +57,8 @@ class STDiT3Transformer3DModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     max_text_length      tokens of the embedding of no caption (`y_embedder.y_embedding`)
     input_sq_size        side in pixels of the square on which positions have scale 1
     qk_norm              queries and keys are normalised (RMS) before they are rotated
+    sample_size          latents on a side of the videos that it was trained on; None: of many sizes
+    sample_frames, sample_fps  frames of these videos, and how many of them are a second
     """
 
     _supports_gradient_checkpointing = True
@@ -77,6 +79,9 @@ class STDiT3Transformer3DModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         max_text_length: int = 300,
         input_sq_size: int = 512,
         qk_norm: bool = True,
+        sample_size: int | None = None,
+        sample_frames: int | None = None,
+        sample_fps: float | None = None,
     ) -> None:
         super().__init__()
         width = num_attention_heads * attention_head_dim

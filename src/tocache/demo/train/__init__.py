@@ -1,1 +1,1 @@
-"""How the demo pipelines came to be: ``python -m tocache.demo.train vae|judge|text|class``."""
+"""How the demo pipelines came to be: ``python -m tocache.demo.train vae|judge|text|class|video-vae|video|ship``."""

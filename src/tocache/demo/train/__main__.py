@@ -19,8 +19,10 @@ Batch = Annotated[int, typer.Option(min=8)]
 Rate = Annotated[float, typer.Option(help="Learning rate at its height.")]
 Minutes = Annotated[float | None, typer.Option(help="Stop after this time, with a checkpoint to go on from.")]
 Vae = Annotated[Path, typer.Option(help="Export of the autoencoder.")]
-Pictures = Annotated[int, typer.Option(min=1, help="Different pictures to learn from.")]
-Side = Annotated[int, typer.Option(help="Of the pictures, 128 or 256: begin with 128, go on with 256.")]
+Pictures = Annotated[int, typer.Option(min=1, help="Different pictures, or clips, to learn from.")]
+Side = Annotated[
+    int, typer.Option(help="Of the pictures in pixels: begin with half of the last one, go on with --start.")
+]
 Start = Annotated[Path | None, typer.Option(help="Pipeline to begin with, such as the export of another run.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Compiled = Annotated[bool, typer.Option("--compile", help="Compile the model first.")]
@@ -69,7 +71,39 @@ def judge(
     Trainer(task, Settings(steps, batch, rate, seed), out, device=place, compiled=compiled).run(minutes=minutes)
 
 
-def _latent_command(name: str, module: str, task: str, doc: str, *, steps: int, pictures: int) -> None:
+@app.command("video-vae")
+def video_vae(
+    out: Out,
+    vae: Annotated[Path, typer.Option(help="Export of the pictures' autoencoder.")],
+    steps: Steps = 4000,
+    batch: Annotated[int, typer.Option(min=8, help="Windows of clips in a step.")] = 32,
+    rate: Rate = 2e-3,
+    pictures: Annotated[int, typer.Option(min=1, help="Different clips to learn from.")] = 8192,
+    seed: int = 0,
+    minutes: Minutes = None,
+    device: Device = "cpu",
+    compiled: Compiled = False,
+) -> None:
+    """The autoencoder of clips, which demo:video needs."""
+    from tocache.demo.train.video_vae import VideoVaeTask
+
+    place = torch.device(device)
+    task = VideoVaeTask(seed, batch, place, vae=vae, cache=out.parent / "latents", pictures=pictures)
+    settings = Settings(steps, batch, rate, seed, autocast=place.type != "cpu")
+    Trainer(task, settings, out, device=place, compiled=compiled).run(minutes=minutes)
+
+
+def _latent_command(
+    name: str,
+    module: str,
+    task: str,
+    doc: str,
+    *,
+    steps: int,
+    pictures: int,
+    side: int = 256,
+    depth: int = 12,
+) -> None:
     """Add the command of a task that learns from latents: all of them have the same options."""
 
     def train(
@@ -79,10 +113,10 @@ def _latent_command(name: str, module: str, task: str, doc: str, *, steps: int, 
         batch: Batch = 64,
         rate: Rate = 1e-3,
         pictures: Pictures = pictures,
-        side: Side = 256,
+        side: Side = side,
         start: Start = None,
         width: int = 128,
-        depth: int = 12,
+        depth: int = depth,
         heads: int = 4,
         muon: bool = True,
         seed: int = 0,
@@ -112,11 +146,21 @@ def _latent_command(name: str, module: str, task: str, doc: str, *, steps: int, 
 
 _latent_command("text", "text", "TextTask", "demo:text, text to picture.", steps=20000, pictures=65536)
 _latent_command("class", "classes", "ClassTask", "demo:class, digit to picture.", steps=10000, pictures=16384)
+_latent_command(
+    "video",
+    "video",
+    "VideoTask",
+    "demo:video, text to video; --depth counts pairs of a spatial and a temporal block.",
+    steps=20000,
+    pictures=16384,
+    side=128,
+    depth=6,
+)
 
 
 @app.command("ship")
 def ship_run(
-    name: Annotated[str, typer.Argument(help="demo:text or demo:class.")],
+    name: Annotated[str, typer.Argument(help="demo:text, demo:class or demo:video.")],
     run: Annotated[list[Path], typer.Option(help="A run that led to it; repeat, in order, the autoencoder's first.")],
     figures: Annotated[Path | None, typer.Option(help="What `python -m tocache.demo.measure -o` wrote.")] = None,
     note: Annotated[list[str] | None, typer.Option(help="A sentence for the card; repeat.")] = None,

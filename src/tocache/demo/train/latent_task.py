@@ -55,10 +55,10 @@ class LatentTask(ABC):
         start: Path | None = None,
     ) -> None:
         torch.manual_seed(seed)
-        self.seed, self.batch, self.device, self.side = seed, batch, device, side
+        self.seed, self.batch, self.device, self.side, self.cache = seed, batch, device, side, cache
         self.model: nn.Module = self.new_model(size, start).to(device)
         self.vae = self.load_vae(vae)
-        self.latents, self.labels = self.load_latents(cache, pictures)
+        self.latents, self.labels = self.load_latents(pictures)
 
     @abstractmethod
     def new_model(self, size: Size, start: Path | None) -> nn.Module:
@@ -66,7 +66,7 @@ class LatentTask(ABC):
 
     @abstractmethod
     def pictures(self, first: int, number: int) -> tuple[Tensor, Tensor]:
-        """The pictures (number, 3, side, side) in [-1, 1] from number `first` on, and an integer tensor of labels."""
+        """What `encode` takes, from picture number `first` on, and an integer tensor of labels, (number, …) both."""
 
     @abstractmethod
     def pipeline(self) -> Any:
@@ -76,13 +76,13 @@ class LatentTask(ABC):
         """The autoencoder, frozen by being no part of `model`."""
         return AutoencoderKL.from_pretrained(folder).to(self.device, memory_format=torch.channels_last).eval()
 
-    def load_latents(self, cache: Path, count: int) -> tuple[Tensor, Tensor]:
+    def load_latents(self, count: int) -> tuple[Tensor, Tensor]:
         """Latents (count, channels, …) in float16, and labels (count, …)."""
         name = f"{self.name}-{self.seed}-{self.side}"
-        return cached_latents(cache, name, count, self.pictures, self.encode)
+        return cached_latents(self.cache, name, count, self.pictures, self.encode)
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """Pictures in [-1, 1] to latents, as the pipeline's denoiser sees them."""
+        """Pictures (B, 3, side, side) in [-1, 1] to latents, as the pipeline's denoiser sees them."""
         mean = self.vae.encode(pictures.contiguous(memory_format=torch.channels_last)).latent_dist.mean
         latents: Tensor = mean.float() * self.vae.config.scaling_factor
         return latents

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
 from torch import nn
 
 from tocache.demo.names import demo_folder
 from tocache.errors import OptionError
+from tocache.models.architectures import pipeline_class, usual_video
 
 LIMIT = 20 * 10**6
 """Bytes that a demo's folder may have at most."""
@@ -21,6 +21,7 @@ LIMIT = 20 * 10**6
 _TITLES = {
     "demo:text": "text to picture, PixArt-α's classes",
     "demo:class": "digit to picture, DiT's classes",
+    "demo:video": "text to video, Open-Sora 1.2's transformer, autoencoder and scheduler",
 }
 _DATA = {
     "demo:text": "Scenes of the procedural world (`tocache.demo.world`), with captions that follow from them.",
@@ -29,15 +30,20 @@ _DATA = {
         "Handwritten Digits, CC BY 4.0), coloured, moved and turned on procedural backgrounds (`tocache.demo.world`); "
         "every fifth digit is held out."
     ),
+    "demo:video": "Clips of the procedural world (`tocache.demo.world`), with captions that follow from them.",
 }
-_GOALS = {"demo:text": ("all claims of a prompt", 0.90), "demo:class": ("right class", 0.97)}
+_GOALS = {
+    "demo:text": ("all claims of a prompt", 0.90),
+    "demo:class": ("right class", 0.97),
+    "demo:video": ("shape, colour and direction", 0.85),
+}
 
 
 def ship(name: str, runs: Sequence[Path], figures: Path | None, notes: Sequence[str] = ()) -> Path:
     """Write the last run's pipeline, its card and its samples into the package.
 
     Args:
-        name: `demo:text` or `demo:class`.
+        name: `demo:text`, `demo:class` or `demo:video`.
         runs: folders of the runs that led to it, in order: the autoencoder's first.
         figures: what `python -m tocache.demo.measure` wrote of it; None while it is not yet measured.
         notes: what the commands alone do not say of the training, in sentences.
@@ -63,7 +69,7 @@ def ship(name: str, runs: Sequence[Path], figures: Path | None, notes: Sequence[
 
 def _save_halved(export: Path, folder: Path) -> Any:
     """Write the pipeline of `export` to `folder` in half precision, which `from_pretrained` widens again."""
-    pipe = DiffusionPipeline.from_pretrained(export)
+    pipe = pipeline_class(export).from_pretrained(export)
     for component in pipe.components.values():
         if isinstance(component, nn.Module):
             nn.Module.to(component, torch.float16)
@@ -97,17 +103,11 @@ def model_card(
     notes: Sequence[str] = (),
 ) -> str:
     """The README of a demo's folder."""
-    config = pipe.transformer.config
-    millions = sum(p.numel() for p in pipe.transformer.parameters()) / 1e6
-    tokens = (config.sample_size // config.patch_size) ** 2
     lines = [
         f"# {name}: {_TITLES[name]}",
         "",
         "A miniature that ships with tocache: small enough for a laptop, on the code path of the published models.",
-        f"`{type(pipe).__name__}` with `{type(pipe.transformer).__name__}`: {config.num_layers} blocks, "
-        f"{config.num_attention_heads * config.attention_head_dim} wide, {millions:.1f} M parameters, {tokens} tokens, "
-        f"{8 * config.sample_size} × {8 * config.sample_size} pixels. `{type(pipe.scheduler).__name__}`, "
-        f"{pipe.scheduler.config.prediction_type.replace('_', ' ')}.",
+        _form(pipe),
         "",
         "![samples](samples.png)",
         "",
@@ -119,7 +119,7 @@ def model_card(
         "",
         _DATA[name],
         "",
-        "| command | pictures seen | minutes | on |",
+        "| command | examples seen | minutes | on |",
         "|---|---|---|---|",
         *(
             f"| `{run['command']}` | {run['pictures seen']:,} | {run['minutes']:.0f} | {run['device']}, "
@@ -137,15 +137,35 @@ def model_card(
     return "\n".join(lines)
 
 
+def _form(pipe: Any) -> str:
+    """Classes and sizes, in two sentences."""
+    config, scheduler = pipe.transformer.config, pipe.scheduler
+    side, video = 8 * config.sample_size, usual_video(pipe)
+    patch, blocks, frames = config.patch_size, f"{config.num_layers} blocks", ""
+    predicts = scheduler.config.get("prediction_type", "velocity of a rectified flow").replace("_", " ")
+    tokens = (config.sample_size // (patch[-1] if video else patch)) ** 2
+    if video:
+        blocks = f"{config.num_layers} spatial and {config.num_layers} temporal blocks"
+        frames = f"{config.sample_frames} frames of "
+        tokens *= pipe.vae.latent_frames(config.sample_frames) // patch[0]
+    return (
+        f"`{type(pipe).__name__}` with `{type(pipe.transformer).__name__}`: {blocks}, "
+        f"{config.num_attention_heads * config.attention_head_dim} wide, "
+        f"{sum(p.numel() for p in pipe.transformer.parameters()) / 1e6:.1f} M parameters, {tokens} tokens, "
+        f"{frames}{side} × {side} pixels. `{type(scheduler).__name__}`, {predicts}."
+    )
+
+
 def _quality(name: str, figures: Mapping[str, Any] | None) -> list[str]:
     if figures is None:
         return ["Not yet measured."]
     count = figures.get("prompts", figures.get("pictures"))
+    shown = "clips" if name == "demo:video" else "pictures"
     key, goal = _GOALS[name]
     verdict = "reached" if figures[key] >= goal else "not reached"
     rows = [f"| {what} | {share:.1%} |" for what, share in figures.items() if isinstance(share, float)]
     return [
-        f"Read by the judge (`tocache.demo.judge`) off {count} pictures without a cache, at the pipeline's default "
+        f"Read by the judge (`tocache.demo.judge`) off {count} {shown} without a cache, at the pipeline's default "
         f"steps and guidance (`python -m tocache.demo.measure {name} --prompts {count}`):",
         "",
         "| | share |",

@@ -1,8 +1,9 @@
-"""Tokenizer and text encoder of `demo:text`: a small T5 that learns the world's words together with the transformer."""
+"""Tokenizer and text encoder of `demo:text` and `demo:video`: a small T5 that learns words with the transformer."""
 
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
@@ -11,14 +12,18 @@ from tocache.demo.world.caption import vocabulary
 _LENGTH = 120  # of a prompt in tokens, as PixArtAlphaPipeline cuts it
 
 
-def new_tokenizer() -> T5Tokenizer:
-    """One token for each word of the captions; other words are spelled in printable ASCII, and the rest is unknown."""
+def new_tokenizer(more: Sequence[str] = ()) -> T5Tokenizer:
+    """One token for each word of the captions; other words are spelled in printable ASCII, and the rest is unknown.
+
+    Words in `more` get tokens of their own, after all others.
+    """
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     characters = sorted(set(string.printable) - set(string.whitespace) - set(string.ascii_uppercase))
     # A unigram model takes the split with the highest sum of scores: a word must beat its spelling.
     words = [(f"▁{word}", -3.0) for word in vocabulary() if word not in characters]
     letters = [(f"▁{word}", -3.0) for word in vocabulary() if word in characters and word != ","]
     pieces = [("▁", -4.0), *((c, -6.0) for c in characters), *letters, *words]
+    pieces += [(f"▁{word}", -3.0) for word in more]
     return T5Tokenizer(vocab=special + pieces, extra_ids=0, model_max_length=_LENGTH)
 
 
