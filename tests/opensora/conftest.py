@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch import Tensor
@@ -74,6 +75,29 @@ def pipe(tiny_transformer: Callable[..., Any], tiny_vae: Callable[..., Any]) -> 
     pipeline = OpenSoraPipeline(tokenizer, tiny_t5_encoder(tokenizer), tiny_transformer(), tiny_vae(), RFlowScheduler())
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+SMALL: dict[str, Any] = {
+    "height": 32,
+    "width": 48,
+    "num_frames": 20,
+    "num_inference_steps": 3,
+    "clean_caption": False,
+    "aesthetic_score": None,
+    "output_type": "pt",
+}
+
+
+def draw(pipe: Any, prompt: Any = "a red ring", *, seed: int | list[int] = 0, **options: Any) -> Any:
+    seeds = seed if isinstance(seed, list) else [seed]
+    generators = [torch.Generator().manual_seed(one) for one in seeds]
+    arguments = {"generator": generators if len(seeds) > 1 else generators[0]}
+    return pipe(prompt, **SMALL | arguments | options).frames
+
+
+def picture(width: int = 90, height: int = 60) -> PIL.Image.Image:
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return PIL.Image.fromarray(noise)
 
 
 @pytest.fixture(scope="session")

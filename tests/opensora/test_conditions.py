@@ -13,6 +13,8 @@ from tocache.errors import OptionError
 from tocache.opensora import FrameCondition, RFlowScheduler
 from tocache.opensora.conditions import FrameMask, as_video, place
 
+from .conftest import draw, picture
+
 
 def test_picture_fills_the_frame() -> None:
     """Twice as wide as the frame: the middle half is seen, scaled."""
@@ -27,12 +29,12 @@ def test_kinds_of_picture_agree() -> None:
     array = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
     of_bytes = as_video(array, 16, 24)
     assert (of_bytes.min() >= -1, of_bytes.max() <= 1) == (True, True)
-    for picture in (PIL.Image.fromarray(array), array / 255, torch.from_numpy(array).permute(2, 0, 1) / 255):
-        assert torch.equal(as_video(picture, 16, 24), of_bytes)
+    for kind in (PIL.Image.fromarray(array), array / 255, torch.from_numpy(array).permute(2, 0, 1) / 255):
+        assert torch.equal(as_video(kind, 16, 24), of_bytes)
     clip = as_video([array, array], 16, 24)
     assert torch.equal(clip, of_bytes.expand(3, 2, 16, 24))
     for nothing in ([], ["picture.png"]):
-        with pytest.raises(OptionError, match="a condition's frames are pictures"):
+        with pytest.raises(OptionError, match="list is not allowed where frames are given; allowed: a picture"):
             as_video(nothing, 16, 24)
 
 
@@ -102,3 +104,37 @@ def test_clip_continues(pipe: Any) -> None:
     assert [mask[:5] for mask in masks[:3]] == [[False] * 5] * 3
     assert masks[0][5:] == [False, True, True, True, True]
     assert masks[2][5:] == [True] * 5
+
+
+class TestFirstFrame:
+    def test_is_kept(self, pipe: Any) -> None:
+        """The picture's latent is in the result as it was encoded, and its first frame shows it decoded."""
+        latents = draw(pipe, image=picture(), output_type="latent")
+        generator = torch.Generator().manual_seed(0)
+        torch.randn(latents.shape, generator=generator)  # the noise is drawn first
+        with torch.no_grad():
+            encoded = pipe.vae.encode(as_video(picture(), 32, 48)[None], generator=generator)
+        assert torch.equal(latents[:, :, :1], encoded)
+        assert not torch.allclose(latents, draw(pipe, output_type="latent"))
+
+    def test_masks_the_first_latent_frame(self, pipe: Any) -> None:
+        masks: list[Any] = []
+        pipe.transformer.register_forward_pre_hook(
+            lambda _module, _args, kwargs: masks.append(kwargs["frame_mask"]), with_kwargs=True
+        )
+        draw(pipe, image=picture())
+        assert all(mask.tolist() == [[False, *[True] * 5]] * 2 for mask in masks)
+        masks.clear()
+        draw(pipe)
+        assert masks == [None] * 3
+
+    def test_one_for_each_prompt(self, pipe: Any) -> None:
+        pictures = [picture(), PIL.Image.new("RGB", (48, 32), "red")]
+        together = draw(pipe, ["sea", "two"], image=pictures, seed=[1, 2])
+        alone = [
+            draw(pipe, prompt, image=one, seed=1 + i)
+            for i, (prompt, one) in enumerate(zip(["sea", "two"], pictures, strict=True))
+        ]
+        torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-4)
+        with pytest.raises(OptionError, match="image holds 3 pictures; allowed: one, or one for each of the 2 prompts"):
+            draw(pipe, ["sea", "two"], image=[picture()] * 3)

@@ -104,15 +104,39 @@ def test_wrong_number_of_latents(tiny_vae: Callable[..., Any]) -> None:
 
 
 @torch.no_grad()
-def test_bf16_and_tiles(tiny_vae: Callable[..., Any]) -> None:
+def test_bf16(tiny_vae: Callable[..., Any]) -> None:
     vae = tiny_vae()
     exact = vae.decode(latent(5), 17)
-    vae.enable_tiling()
-    vae.disable_tiling()
-    assert torch.equal(vae.decode(latent(5), 17), exact)
     rough = vae.to(torch.bfloat16).decode(latent(5).bfloat16(), 17)
     assert rough.dtype == torch.bfloat16
     assert (rough.float() - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+@torch.no_grad()
+def test_tiles(tiny_vae: Callable[..., Any]) -> None:
+    """Frames larger than a tile are coded in tiles, whatever size the decoder's config names; smaller ones are not."""
+    vae = tiny_vae()
+    z = torch.randn(1, 4, 1, 12, 6, generator=torch.Generator().manual_seed(0))
+    exact = vae.decode(z, 4)
+    seen: list[tuple[int, ...]] = []
+    vae.spatial_vae.module.decoder.register_forward_pre_hook(
+        lambda _module, args: seen.append(tuple(args[0].shape[2:]))
+    )
+    vae.enable_tiling()
+    assert torch.equal(vae.decode(z, 4), exact)
+    assert seen == [(12, 6)]
+    seen.clear()
+    vae.enable_tiling(64)
+    tiled = vae.decode(z, 4)
+    assert max(seen) == (8, 6)
+    assert tiled.shape == exact.shape
+    assert torch.corrcoef(torch.stack([tiled.flatten(), exact.flatten()]))[0, 1] > 0.8
+    assert vae.encode(exact, sample=False).shape == z.shape
+    vae.disable_tiling()
+    assert torch.equal(vae.decode(z, 4), exact)
+    for side in (24, 36):
+        with pytest.raises(OptionError, match=f"side={side} is not allowed; allowed: a multiple of 8 from 32 on"):
+            vae.enable_tiling(side)
 
 
 @torch.no_grad()

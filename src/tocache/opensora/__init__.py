@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tocache.opensora.conditions import FrameCondition
     from tocache.opensora.original import load_original_transformer, load_original_vae
-    from tocache.opensora.pipeline import OpenSoraPipeline, OpenSoraPipelineOutput
+    from tocache.opensora.pipeline import OpenSoraPipeline
+    from tocache.opensora.pipeline_output import OpenSoraPipelineOutput
     from tocache.opensora.scheduler import RFlowScheduler
     from tocache.opensora.sizes import ASPECT_RATIOS, DURATIONS, RESOLUTIONS, frame_count, latent_frames, pixel_size
     from tocache.opensora.transformer import STDiT3Transformer3DModel
@@ -35,7 +36,8 @@ __all__ = [
 _HOMES = {
     "conditions": ("FrameCondition",),
     "original": ("load_original_transformer", "load_original_vae"),
-    "pipeline": ("OpenSoraPipeline", "OpenSoraPipelineOutput"),
+    "pipeline": ("OpenSoraPipeline",),
+    "pipeline_output": ("OpenSoraPipelineOutput",),
     "scheduler": ("RFlowScheduler",),
     "sizes": ("ASPECT_RATIOS", "DURATIONS", "RESOLUTIONS", "frame_count", "latent_frames", "pixel_size"),
     "transformer": ("STDiT3Transformer3DModel",),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from tocache.errors import OptionError
@@ -37,6 +38,43 @@ class FrameCondition:
             raise OptionError(f"edit={self.edit} is not allowed; allowed: from 0 to less than 1")
 
 
+def give_frames(
+    latents: Tensor,
+    image: Any,
+    conditions: Sequence[FrameCondition],
+    size: tuple[int, int],
+    vae: Any,
+    total: int,
+    generator: torch.Generator | list[torch.Generator] | None = None,
+) -> FrameMask | None:
+    """Writes the frames that are given into `latents` (B, C, T, h, w); says which those are, None where there are none.
+
+    image       a first frame for all rows, one for each, or None
+    conditions  further frames, the same in every row
+    size        (height, width) in pixels, which the frames are made to fill
+    vae         an AutoencoderKLOpenSora; it draws its latents from `generator`
+    total       what time 1 is called
+
+    Raises OptionError for anything but pictures, another number of them than rows, and a place outside of the video.
+    """
+    rows = len(latents)
+    first = [[FrameCondition(frames=one)] for one in _per_row(image, rows)] if image is not None else [[]] * rows
+    if not any(first) and not conditions:
+        return None
+    edit = torch.ones(rows, latents.shape[2], device=latents.device)
+    for row in range(rows):
+        own = generator[row] if isinstance(generator, list) else generator
+        for condition in (*first[row], *conditions):
+            video = as_video(condition.frames, *size)[None].to(latents.device, vae.dtype)
+            place(latents, row, condition, vae.encode(video, generator=own)[0], edit)
+
+    def draw() -> Tensor:
+        noise: Tensor = randn_tensor(latents.shape, generator, latents.device, latents.dtype)
+        return noise
+
+    return FrameMask(edit, total, draw)
+
+
 def place(latents: Tensor, row: int, condition: FrameCondition, encoded: Tensor, mask: Tensor) -> None:
     """Writes `encoded` (C, T', H, W) into `latents` (B, C, T, H, W), and what it is edited by into `mask` (B, T).
 
@@ -53,15 +91,35 @@ def place(latents: Tensor, row: int, condition: FrameCondition, encoded: Tensor,
     mask[row, start : start + count] = condition.edit
 
 
-def as_video(frames: Any, height: int, width: int) -> Tensor:
-    """(3, T, height, width) in −1 … 1 of one picture or a sequence of them, scaled and cropped about the centre."""
-    pictures = [frames] if _is_picture(frames) else list(frames)
+def _per_row(value: Any, rows: int) -> list[Any]:
+    """A picture for each row of the batch: one for all, or a list of as many. Raises OptionError."""
+    if _is_picture(value):
+        return [value] * rows
+    pictures = _pictures(value)
+    if len(pictures) != rows:
+        raise OptionError(f"image holds {len(pictures)} pictures; allowed: one, or one for each of the {rows} prompts")
+    return pictures
+
+
+def _pictures(value: Any) -> list[Any]:
+    """`value` as pictures, one or several. Raises OptionError for anything else."""
+    if _is_picture(value):
+        return [value]
+    pictures = list(value) if isinstance(value, Sequence | np.ndarray | Tensor) else []
     if not pictures or not all(_is_picture(picture) for picture in pictures):
         raise OptionError(
-            "a condition's frames are pictures: PIL, arrays (H, W, 3) of bytes or 0 … 1, tensors (3, H, W) of 0 … 1; "
-            f"not {type(frames).__name__}"
+            f"{type(value).__name__} is not allowed where frames are given; allowed: a picture or a sequence of them: "
+            "PIL, arrays (H, W, 3) of bytes or 0 … 1, tensors (3, H, W) of 0 … 1"
         )
-    video = torch.stack([_as_tensor(_filling(_as_pil(picture), height, width)) for picture in pictures], dim=1)
+    return pictures
+
+
+def as_video(frames: Any, height: int, width: int) -> Tensor:
+    """(3, T, height, width) in −1 … 1 of one picture or a sequence of them, scaled and cropped about the centre.
+
+    Raises OptionError for anything but pictures.
+    """
+    video = torch.stack([_as_tensor(_filling(_as_pil(picture), height, width)) for picture in _pictures(frames)], dim=1)
     return video * 2 - 1
 
 
@@ -124,13 +182,3 @@ def _filling(picture: PIL.Image.Image, height: int, width: int) -> PIL.Image.Ima
 
 def _as_tensor(picture: PIL.Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float() / 255
-
-
-def per_row(value: Any, rows: int) -> list[Any]:
-    """A picture for each row of the batch: one for all, or a list of as many. Raises OptionError."""
-    if _is_picture(value):
-        return [value] * rows
-    pictures: Sequence[Any] = list(value)
-    if len(pictures) != rows or not all(_is_picture(picture) for picture in pictures):
-        raise OptionError(f"image holds {len(pictures)} pictures; allowed: one, or one for each of the {rows} prompts")
-    return list(pictures)

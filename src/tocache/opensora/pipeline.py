@@ -4,37 +4,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
 from torch import Tensor
 
 from tocache.errors import OptionError
-from tocache.opensora import text
-from tocache.opensora.conditions import FrameCondition, FrameMask, as_video, per_row, place
+from tocache.opensora import inputs, text
+from tocache.opensora.conditions import FrameCondition, FrameMask, give_frames
 from tocache.opensora.original import load_original_transformer, load_original_vae
+from tocache.opensora.pipeline_output import OpenSoraPipelineOutput
 from tocache.opensora.scheduler import RFlowScheduler
-from tocache.opensora.sizes import FPS, IMAGE_FPS, checked_size, frame_count, pixel_size
-
-_OUTPUTS = ("pil", "np", "pt", "latent")
+from tocache.opensora.sizes import FPS, IMAGE_FPS, frame_count, video_size
 
 Generator = torch.Generator | list[torch.Generator] | None
-
-
-@dataclass
-class OpenSoraPipelineOutput(BaseOutput):  # type: ignore[misc]
-    """`frames`: lists of PIL pictures, an array (B, T, H, W, 3), a tensor (B, T, 3, H, W), or latents (B, C, T, h, w).
-
-    Pixels are 0 … 1 in arrays and tensors. An image is a video of one frame.
-    """
-
-    frames: Any
 
 
 class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]
@@ -112,27 +99,38 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]
     @torch.no_grad()
     def encode_prompt(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | Sequence[str] | None,
         *,
+        prompt_embeds: Tensor | None = None,
+        prompt_attention_mask: Tensor | None = None,
+        num_videos_per_prompt: int = 1,
         aesthetic_score: float | None = 6.5,
         motion_score: float | None = None,
         camera_motion: str | None = None,
         clean_caption: bool = True,
         device: torch.device | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Embeddings (prompts, max_text_length, caption channels) and mask (prompts, max_text_length).
+        """Embeddings (videos, max_text_length, caption channels) and mask (videos, max_text_length) on the device.
 
-        Options are those of the call. A prompt that is too long is truncated with a TocacheWarning.
+        Options are those of the call; embeddings that are given are not computed. A prompt that is too long is
+        truncated with a TocacheWarning. Raises OptionError where there is no text encoder.
         """
-        if self.tokenizer is None or self.text_encoder is None:
-            raise OptionError("the pipeline has no text encoder: give prompt_embeds and prompt_attention_mask")
-        clean = text.cleaned if clean_caption else text.plain
-        prompts = [
-            clean(text.with_scores(one, aesthetic_score, motion_score, camera_motion))
-            for one in ([prompt] if isinstance(prompt, str) else prompt)
-        ]
-        length = self.transformer.config.max_text_length
-        return text.embed(prompts, self.tokenizer, self.text_encoder, length, device or self._execution_device)
+        device = device or self._execution_device
+        if prompt_embeds is None or prompt_attention_mask is None:
+            if self.tokenizer is None or self.text_encoder is None:
+                raise OptionError("the pipeline has no text encoder: give prompt_embeds and prompt_attention_mask")
+            clean = text.cleaned if clean_caption else text.plain
+            prompts = [
+                clean(text.with_scores(one, aesthetic_score, motion_score, camera_motion))
+                for one in ([prompt] if isinstance(prompt, str) else prompt or ())
+            ]
+            length = self.transformer.config.max_text_length
+            prompt_embeds, prompt_attention_mask = text.embed(
+                prompts, self.tokenizer, self.text_encoder, length, device
+            )
+        captions = prompt_embeds.to(device, self.transformer.dtype)
+        mask = prompt_attention_mask.to(device)
+        return captions.repeat_interleave(num_videos_per_prompt, 0), mask.repeat_interleave(num_videos_per_prompt, 0)
 
     @torch.no_grad()
     def __call__(
@@ -186,82 +184,90 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]
         Raises OptionError for a value that is not allowed, with those that are.
         """
         frames = frame_count(num_frames)
-        if height is None and width is None:
-            height, width = pixel_size(resolution, aspect_ratio)
-        height, width = checked_size(height, width)
-        self._check(prompt, prompt_embeds, prompt_attention_mask, output_type, callback_on_step_end_tensor_inputs)
+        size = video_size(resolution, aspect_ratio, height, width)
+        inputs.check_prompts(prompt, prompt_embeds, prompt_attention_mask, self.transformer.config)
+        inputs.check_numbers(fps=fps, guidance_scale=guidance_scale, num_videos_per_prompt=num_videos_per_prompt)
+        inputs.check_outputs(output_type, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         self._guidance_scale, self._interrupt = float(guidance_scale), False
-        device, dtype = self._execution_device, self.transformer.dtype
 
-        if prompt_embeds is None or prompt_attention_mask is None:
-            assert prompt is not None
-            prompt_embeds, prompt_attention_mask = self.encode_prompt(
-                prompt,
-                aesthetic_score=aesthetic_score,
-                motion_score=motion_score,
-                camera_motion=camera_motion,
-                clean_caption=clean_caption,
-                device=device,
-            )
-        prompt_embeds = prompt_embeds.to(device, dtype).repeat_interleave(num_videos_per_prompt, dim=0)
-        prompt_attention_mask = prompt_attention_mask.to(device).repeat_interleave(num_videos_per_prompt, dim=0)
-        batch = len(prompt_embeds)
-
-        side = self.vae_scale_factor
-        shape = (
-            *(batch, self.transformer.config.in_channels, self.vae.latent_frames(frames)),
-            *(height // side, width // side),
+        captions, caption_mask = self.encode_prompt(
+            prompt,
+            prompt_embeds=prompt_embeds,
+            prompt_attention_mask=prompt_attention_mask,
+            num_videos_per_prompt=num_videos_per_prompt,
+            aesthetic_score=aesthetic_score,
+            motion_score=motion_score,
+            camera_motion=camera_motion,
+            clean_caption=clean_caption,
         )
-        latents = self.prepare_latents(shape, generator, latents, dtype, device)
-        mask = self._give_frames(latents, image, conditions, (height, width), generator)
-
-        sizes = {"height": height, "width": width, "num_frames": frames}
-        self.scheduler.set_timesteps(num_inference_steps, device=device, dtype=dtype, **sizes)
-        self._num_timesteps = len(self.scheduler.timesteps)
-        told = self._conditioning(prompt_embeds, prompt_attention_mask)
-        told |= {"fps": float(fps) if frames > 1 else float(IMAGE_FPS), "height": float(height), "width": float(width)}
+        latents = self.prepare_latents(len(captions), frames, size, generator, latents)
+        frame_mask = give_frames(
+            latents, image, conditions, size, self.vae, self.scheduler.config.num_train_timesteps, generator
+        )
+        told = self._conditioning(captions, caption_mask, frames, size, fps)
+        times = self._times(num_inference_steps, frames, size)
         with self.progress_bar(total=self._num_timesteps) as bar:
-            for i, time in enumerate(self.scheduler.timesteps):
+            for i, time in enumerate(times):
                 if self._interrupt:
                     continue
-                latents = self._step(time, latents, mask, told)
+                latents = self._step(time, latents, frame_mask, told)
                 if callback_on_step_end is not None:
-                    named = dict.fromkeys(callback_on_step_end_tensor_inputs, latents)
-                    latents = (callback_on_step_end(self, i, time, named) or named).get("latents", latents)
+                    seen = dict.fromkeys(callback_on_step_end_tensor_inputs, latents)
+                    latents = (callback_on_step_end(self, i, time, seen) or {}).get("latents", latents)
                 bar.update()
-
-        if output_type == "latent":
-            video: Any = latents
-        else:
-            pixels = self.vae.decode(latents.to(self.vae.dtype), num_frames=frames)
-            video = self.video_processor.postprocess_video(pixels, output_type=output_type)
+        video = self._decoded(latents, frames, output_type)
         self.maybe_free_model_hooks()
         return OpenSoraPipelineOutput(frames=video) if return_dict else (video,)
 
     def prepare_latents(
         self,
-        shape: tuple[int, ...],
-        generator: Generator,
-        latents: Tensor | None,
-        dtype: torch.dtype,
-        device: torch.device,
+        batch: int,
+        num_frames: int,
+        size: tuple[int, int],
+        generator: Generator = None,
+        latents: Tensor | None = None,
     ) -> Tensor:
-        """`latents` on the device, or noise of `shape`, in a tensor that the caller does not hold."""
+        """`latents` (batch, C, T, h, w) on the device, or noise, in a tensor that the caller does not hold.
+
+        `size` is (height, width) in pixels. Raises OptionError for latents of another shape, and for a list of
+        generators of another length than the batch.
+        """
+        if isinstance(generator, list) and len(generator) != batch:
+            raise OptionError(f"generator holds {len(generator)}; allowed: one, or one for each of the {batch} videos")
+        time, channels = self.vae.latent_frames(num_frames), self.transformer.config.in_channels
+        shape = (batch, channels, time, *(side // self.vae_scale_factor for side in size))
+        device = self._execution_device
         if latents is None:
-            noise: Tensor = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+            noise: Tensor = randn_tensor(shape, generator=generator, device=device, dtype=self.transformer.dtype)
             return noise
         if tuple(latents.shape) != shape:
             raise OptionError(f"latents have shape {tuple(latents.shape)}; expected {shape}")
         return latents.to(device, copy=True)
 
-    def _conditioning(self, captions: Tensor, mask: Tensor) -> dict[str, Any]:
-        """The transformer's text arguments, the same in every step; batch [cond, uncond]."""
+    def _times(self, steps: int, num_frames: int, size: tuple[int, int]) -> Tensor:
+        """(steps,) from the scheduler, shifted by what the video's size is in the transformer's dtype."""
+        sizes = {"height": size[0], "width": size[1], "num_frames": num_frames}
+        self.scheduler.set_timesteps(steps, device=self._execution_device, dtype=self.transformer.dtype, **sizes)
+        times: Tensor = self.scheduler.timesteps
+        self._num_timesteps = len(times)
+        return times
+
+    def _conditioning(
+        self, captions: Tensor, mask: Tensor, num_frames: int, size: tuple[int, int], fps: float
+    ) -> dict[str, Any]:
+        """What the transformer is told in every step beside latents and time; batch [cond, uncond]."""
         if self.do_classifier_free_guidance:
             # no caption has an embedding of its own, and is seen under the prompt's mask: so the model was trained
             nothing = self.transformer.y_embedder.y_embedding.to(captions)[: captions.shape[1]]
             captions, mask = torch.cat([captions, nothing.expand_as(captions)]), mask.repeat(2, 1)
         captions, shown = text.without_padding(captions, mask)
-        return {"encoder_hidden_states": captions, "encoder_attention_mask": shown}
+        return {
+            "encoder_hidden_states": captions,
+            "encoder_attention_mask": shown,
+            "fps": float(fps) if num_frames > 1 else float(IMAGE_FPS),
+            "height": float(size[0]),
+            "width": float(size[1]),
+        }
 
     def _step(self, time: Tensor, latents: Tensor, mask: FrameMask | None, told: dict[str, Any]) -> Tensor:
         """The latents after one step."""
@@ -283,43 +289,8 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]
         moved: Tensor = self.scheduler.step(velocity, time, latents, return_dict=False)[0]
         return moved if mask is None or active is None else mask.keep(moved, latents, active)
 
-    def _give_frames(
-        self,
-        latents: Tensor,
-        image: Any,
-        conditions: Sequence[FrameCondition],
-        size: tuple[int, int],
-        generator: Generator,
-    ) -> FrameMask | None:
-        """Writes the given frames into `latents`, and says which those are; None where all are generated."""
-        rows = len(latents)
-        given = [[FrameCondition(frames=one)] for one in per_row(image, rows)] if image is not None else [[]] * rows
-        if not any(given) and not conditions:
-            return None
-        edit = torch.ones(rows, latents.shape[2], device=latents.device)
-        for row in range(rows):
-            own = generator[row] if isinstance(generator, list) else generator
-            for condition in (*given[row], *conditions):
-                video = as_video(condition.frames, *size)[None].to(latents.device, self.vae.dtype)
-                place(latents, row, condition, self.vae.encode(video, generator=own)[0], edit)
-
-        def draw() -> Tensor:
-            noise: Tensor = randn_tensor(latents.shape, generator, latents.device, latents.dtype)
-            return noise
-
-        return FrameMask(edit, self.scheduler.config.num_train_timesteps, draw)
-
-    def _check(
-        self, prompt: object, embeds: Tensor | None, mask: Tensor | None, output_type: str, names: Sequence[str]
-    ) -> None:
-        if (prompt is None) == (embeds is None):
-            raise OptionError("give either prompt or prompt_embeds, and not both")
-        if (embeds is None) != (mask is None):
-            raise OptionError("prompt_embeds and prompt_attention_mask are given together, or neither")
-        if output_type not in _OUTPUTS:
-            raise OptionError(f"output_type={output_type!r} is not allowed; allowed: {', '.join(_OUTPUTS)}")
-        if unknown := [name for name in names if name not in self._callback_tensor_inputs]:
-            raise OptionError(
-                f"callback_on_step_end_tensor_inputs={unknown} are not allowed; "
-                f"allowed: {', '.join(self._callback_tensor_inputs)}"
-            )
+    def _decoded(self, latents: Tensor, num_frames: int, output_type: str) -> Any:
+        if output_type == "latent":
+            return latents
+        pixels = self.vae.decode(latents.to(self.vae.dtype), num_frames=num_frames)
+        return self.video_processor.postprocess_video(pixels, output_type=output_type)

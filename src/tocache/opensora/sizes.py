@@ -77,6 +77,15 @@ def checked_size(height: object, width: object) -> tuple[int, int]:
     return height, width
 
 
+def video_size(
+    resolution: str, aspect_ratio: str, height: int | None = None, width: int | None = None
+) -> tuple[int, int]:
+    """(height, width) in pixels: as the names say, unless the sides are given. Raises OptionError."""
+    if height is None and width is None:
+        return pixel_size(resolution, aspect_ratio)
+    return checked_size(height, width)
+
+
 def frame_count(duration: str | int) -> int:
     """Frames of a duration ("2s", "4s", "8s", "16s") or of a number, also one written out.
 

@@ -10,6 +10,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from tocache.checkpoints.pretrained import LoadedWhole
 from tocache.errors import OptionError
 from tocache.opensora.block import EPS, Conditioning, STDiT3Block, modulated, modulation
 from tocache.opensora.embeddings import (
@@ -45,7 +46,7 @@ class FinalLayer(nn.Module):
         return outputs
 
 
-class STDiT3Transformer3DModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class STDiT3Transformer3DModel(LoadedWhole, ModelMixin, ConfigMixin):  # type: ignore[misc]
     """STDiT3-XL/2 by default: 1,207,643,936 parameters, one spatial and one temporal block per layer.
 
     num_layers           pairs of a spatial and a temporal block

@@ -13,6 +13,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
+from tocache.checkpoints.pretrained import LoadedWhole
 from tocache.errors import OptionError
 from tocache.opensora.sizes import CHUNK_FRAMES
 from tocache.opensora.temporal_vae import TemporalAutoencoder, drawn
@@ -58,7 +59,7 @@ class SpatialAutoencoder(nn.Module):
         return torch.unflatten(done, 0, (len(video), -1)).transpose(1, 2)
 
 
-class AutoencoderKLOpenSora(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class AutoencoderKLOpenSora(LoadedWhole, ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Videos to latents, 8 × 8 pixels and 17 frames to 5 latent frames, and back. State-dict keys are the original's.
 
     Chunks of 17 frames know nothing of each other, in either direction, so memory does not grow with the length of a
@@ -117,9 +118,21 @@ class AutoencoderKLOpenSora(ModelMixin, ConfigMixin):  # type: ignore[misc]
             raise OptionError(f"frames_at_once={frames} is not allowed; allowed: None or an integer >= 1")
         self.spatial_vae.frames_at_once = frames
 
-    def enable_tiling(self) -> None:
-        """Code large frames in overlapping tiles: less memory, and slightly other pixels at their seams."""
-        self.spatial_vae.module.enable_tiling()
+    def enable_tiling(self, side: int = 512) -> None:
+        """Code frames larger than `side` pixels in tiles of that side that overlap by a quarter.
+
+        Less memory, and slightly other pixels at the seams. Raises OptionError for a side that is no whole number of
+        latent pixels, or fewer than 4 of them.
+        """
+        if side < 4 * self.pixels_per_latent or side % self.pixels_per_latent:
+            raise OptionError(
+                f"side={side} is not allowed; allowed: a multiple of {self.pixels_per_latent} from "
+                f"{4 * self.pixels_per_latent} on"
+            )
+        module = self.spatial_vae.module
+        # diffusers takes its `sample_size`, which is no part of a checkpoint and by default 32 pixels
+        module.tile_sample_min_size, module.tile_latent_min_size = side, side // self.pixels_per_latent
+        module.enable_tiling()
 
     def disable_tiling(self) -> None:
         """Code whole frames again."""
