@@ -7,8 +7,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
-from rich.progress import ProgressColumn, Task, TaskID
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -74,6 +82,26 @@ def step_bar() -> Iterator[Callable[[Progress], None]]:
 
     try:
         yield on_step
+    finally:
+        if tasks:
+            bars.stop()
+
+
+@contextmanager
+def work_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Yields what is told (what is done, pieces behind, pieces in all); one bar for all, on the error stream."""
+    columns = (PhaseColumn(), BarColumn(CELLS), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    bars = Bars(*columns, console=Console(stderr=True), transient=True)
+    tasks: list[TaskID] = []
+
+    def tell(phase: str, done: int, total: int) -> None:
+        if not tasks:
+            bars.start()
+            tasks.append(bars.add_task(phase, total=total))
+        bars.update(tasks[0], description=phase, completed=done, total=total)
+
+    try:
+        yield tell
     finally:
         if tasks:
             bars.stop()

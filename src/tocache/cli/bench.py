@@ -1,0 +1,82 @@
+"""`tocache bench`: methods and peers side by side."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tocache.cli.errors import shown_warnings
+
+
+def bench(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.", show_default=False)],
+    model: Annotated[str, typer.Option(help="A demo, a folder in diffusers' format, or a hub id.")] = "demo:text",
+    methods: Annotated[
+        str, typer.Option(help="Ours, with options where wished: toca,fora,toca:fresh_ratio=0.2; or all.")
+    ] = "all",
+    peers: Annotated[
+        str, typer.Option(help="cache-dit, first-block …; or all, or none. Fewer steps always take part.")
+    ] = "all",
+    points: Annotated[str, typer.Option(help="FLOPs ratios at which the methods are compared.")] = "2,3,5",
+    prompts: Annotated[
+        str, typer.Option(help="How many of the demos' own prompts, or a file with one in each line.")
+    ] = "64",
+    batch: Annotated[int, typer.Option(help="Pictures of one call.")] = 8,
+    steps: Annotated[
+        int | None, typer.Option(help="Of the uncached reference; the default is the model's own.")
+    ] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the default is the model's own.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the first picture's noise; the others count up.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; the default is the first here.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="bf16, fp16 or fp32; the default is bf16 on cuda.")] = None,
+) -> None:
+    """Measure methods and peers against each other and against the model without a cache."""
+    from tocache.cli.progress import work_bar
+    from tocache.cli.show_bench import show_results
+    from tocache.errors import OptionError
+    from tocache.evaluation.bench import bench as measure
+    from tocache.evaluation.pareto import draw_pareto
+    from tocache.evaluation.results import write_results
+    from tocache.plan.draw import pyplot_or_error
+
+    os.environ.setdefault("CACHE_DIT_LOG_LEVEL", "error")  # it tells each time that it was switched on and off
+    pyplot_or_error("bench")
+    if output.exists() and not output.is_dir():
+        raise OptionError(f"output={str(output)!r} is not a folder")
+    with shown_warnings(), work_bar() as tell:
+        results = measure(
+            model,
+            methods=methods,
+            peers=peers,
+            points=_points(points),
+            prompts=int(prompts) if prompts.isdecimal() else Path(prompts),
+            batch=batch,
+            steps=steps,
+            guidance=guidance,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            tell=tell,
+        )
+    written = write_results(results, output)
+    if draw_pareto(results, output / "pareto.png"):
+        written.append(output / "pareto.png")
+    show_results(results)
+    for path in written:
+        typer.echo(f"saved: {path}")
+    if results.interrupted:
+        raise KeyboardInterrupt
+
+
+def _points(text: str) -> list[float]:
+    from tocache.errors import OptionError
+
+    try:
+        return sorted({float(part.strip().rstrip("x×")) for part in text.split(",") if part.strip()})
+    except ValueError as error:
+        raise OptionError(
+            f"points={text!r} is not allowed; allowed: numbers with commas between, e.g. 2,3,5"
+        ) from error

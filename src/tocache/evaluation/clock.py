@@ -1,0 +1,89 @@
+"""Seconds of a pipeline's call, and of the denoising loop in it."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from tocache.doctor import synchronize
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall-clock of one call. `loop` runs from the scheduler's timesteps to the end of its last step."""
+
+    loop: float | None  # None where the pipeline's scheduler was never asked for a step
+    total: float
+
+
+def timed(pipe: Any, arguments: Mapping[str, Any]) -> tuple[Any, Seconds]:
+    """The output of `pipe(**arguments)`, and how long it took.
+
+    The scheduler tells when the loop begins and ends, whatever else follows it. On CUDA its steps leave events on the
+    stream, which are read after the call, so that the clock does not hold up the loop.
+    """
+    scheduler = pipe.scheduler
+    marks = _Marks(pipe.device)
+    watched = {"set_timesteps": marks.begin, "step": marks.end}
+    for name, mark in watched.items():
+        # on the instance, so that the class's own method runs, and with it what else follows this scheduler
+        scheduler.__dict__[name] = _then(getattr(scheduler, name), mark)
+    try:
+        synchronize(pipe.device)
+        start = time.perf_counter()
+        output = pipe(**arguments)
+        synchronize(pipe.device)
+        total = time.perf_counter() - start
+    finally:
+        for name in watched:
+            scheduler.__dict__.pop(name, None)
+    return output, Seconds(marks.between(), total)
+
+
+@dataclass
+class _Marks:
+    """When the loop began, and when its newest step ended: seconds, or events of a CUDA stream."""
+
+    device: torch.device
+    began: Any = None
+    ended: Any = None
+    _stream: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._stream = self.device.type == "cuda"
+
+    def begin(self) -> None:
+        self.began, self.ended = self._now(), None
+
+    def end(self) -> None:
+        self.ended = self._now()
+
+    def between(self) -> float | None:
+        if self.began is None or self.ended is None:
+            return None
+        if self._stream:
+            return float(self.began.elapsed_time(self.ended)) / 1e3
+        return float(self.ended - self.began)
+
+    def _now(self) -> Any:
+        if self._stream:
+            event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            event.record()
+            return event
+        synchronize(self.device)
+        return time.perf_counter()
+
+
+def _then(call: Any, mark: Any) -> Any:
+    @functools.wraps(call)  # pipelines inspect the signatures of set_timesteps and step
+    def marked(*args: Any, **kwargs: Any) -> Any:
+        result = call(*args, **kwargs)
+        mark()
+        return result
+
+    return marked

@@ -1,0 +1,134 @@
+"""What takes part in a benchmark: methods of ours, swept, each setting a change of the pipeline for the time being."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from tocache.api import enabled
+from tocache.errors import OptionError, PlanError, UnknownNameError
+from tocache.methods import METHODS, Method
+from tocache.plan import Anatomy, flops_planned, flops_uncached
+
+REFERENCE, OURS, STEPS, PEER = "uncached", "ours", "fewer steps", "peer"
+
+Use = Callable[[Any], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One setting of one method: a point of the curve named `curve`.
+
+    use        changes a pipeline for the length of a with-block
+    arguments  of the pipeline's call that are not the reference's
+    ratio      FLOPs uncached ÷ FLOPs as they are known before any run; None where only a run can tell
+    adaptive   whether the pictures decide what is computed
+    always     whether it is measured wherever it lies, as what its makers recommend
+    """
+
+    curve: str
+    setting: str
+    kind: str
+    use: Use = field(default=lambda pipe: nullcontext())
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    ratio: float | None = None
+    adaptive: bool = False
+    always: bool = False
+
+
+# How a method is swept where it is not by its `interval` alone: options, from mild to strong, by the number of steps.
+SWEEPS: dict[str, Callable[[int], Sequence[Mapping[str, Any]]]] = {
+    # the published rows, then longer cycles over the whole run
+    "pab": lambda steps: [
+        *({"spatial": k, "temporal": k + 2, "cross": k + 4} for k in (2, 3, 5, 7)),
+        *({"spatial": k, "temporal": k, "cross": k, "begin": 1000.0, "end": 0.0} for k in (3, 5, steps)),
+    ],
+}
+
+
+def parse_methods(text: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """(curve, method, fixed options) of each entry of a list such as `toca,fora,toca:share=step:scores={"norm":1}`.
+
+    `all` stands for every method but `none`. Values are JSON, or plain words. Raises UnknownNameError and OptionError.
+    """
+    found: list[tuple[str, str, dict[str, Any]]] = []
+    for entry in _split(text, ","):
+        name, *options = _split(entry, ":")
+        if name == "all":
+            found += [(known, known, {}) for known in METHODS if known != "none"]
+            continue
+        if name not in METHODS:
+            raise UnknownNameError.of("method", name, (*METHODS, "all"))
+        known = [f.name for f in fields(METHODS[name])]  # type: ignore[arg-type]
+        given = dict(_option(name, option, known) for option in options)
+        METHODS[name](**given)
+        found.append((entry, name, given))
+    return list({curve: (curve, name, given) for curve, name, given in found}.values())
+
+
+def sweep(curve: str, name: str, given: Mapping[str, Any], anatomies: Sequence[Anatomy], steps: int) -> list[Contender]:
+    """Every setting of a method that can be swept, with the FLOPs ratio of its plan; mild ones first.
+
+    given   options that stay as they are; what they name is not swept
+
+    A setting that cannot be on this model is left out. Raises the error of the mildest where none can.
+    """
+    swept, errors = [], []
+    for options in _settings(name, given, steps):
+        try:
+            method = METHODS[name](**{**options, **given})
+            plan = method.plan(anatomies, steps)
+        except (OptionError, PlanError) as error:
+            errors.append(error)
+            continue
+        ratio = flops_uncached(plan) / flops_planned(plan)
+        swept.append(contender_of(curve, method, ratio, ", ".join(f"{k}={v}" for k, v in options.items())))
+    if not swept and errors:
+        raise errors[0]
+    return sorted(swept, key=lambda one: one.ratio or 0.0)
+
+
+def contender_of(curve: str, method: Method, ratio: float | None, setting: str = "") -> Contender:
+    """A method at one setting, called `setting` where the curve's name says the rest."""
+    return Contender(curve, setting or str(method), OURS, lambda pipe: enabled(pipe, method), ratio=ratio)
+
+
+def _settings(name: str, given: Mapping[str, Any], steps: int) -> Iterator[Mapping[str, Any]]:
+    known = [f.name for f in fields(METHODS[name])]  # type: ignore[arg-type]
+    if name in SWEEPS:
+        options = SWEEPS[name](steps)
+    elif "interval" in known:
+        options = [{"interval": n} for n in range(2, steps + 1)]
+    else:
+        options = [{}]
+    seen: set[str] = set()
+    for one in options:
+        left = {option: value for option, value in one.items() if option not in given}
+        if str(left) not in seen:
+            seen.add(str(left))
+            yield left
+
+
+def _option(method: str, text: str, known: Sequence[str]) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or name not in known:
+        raise OptionError(f"method {method!r} has no option {text!r}; its options: {', '.join(known) or 'none'}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """The parts of `text` between separators that stand in no brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "{[(") - (character in "}])")
+        if character == separator and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
