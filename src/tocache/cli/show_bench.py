@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -102,7 +103,7 @@ def _columns(*names: str) -> Table:
     return table
 
 
-def _labelled(table: Table, rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
+def _labelled(table: Table, rows: Sequence[Row]) -> Iterator[tuple[Row, RenderableType]]:
     """Rows with what they are called; a method's name has a line of its own above its settings."""
     before = ""
     for row in rows:
@@ -111,7 +112,7 @@ def _labelled(table: Table, rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
             continue
         if row.curve != before:
             table.add_row(row.curve, style=f"bold {_style(row)}")
-        yield row, f"  {row.setting}"
+        yield row, Padding(row.setting, (0, 0, 0, 2))
         before = row.curve
 
 

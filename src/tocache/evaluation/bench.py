@@ -138,6 +138,7 @@ class Match:
         default = inspect.signature(plain_class(self.pipe).__call__).parameters["num_inference_steps"].default
         choice = Choice(
             pipe=self.pipe,
+            uncached=count.flops,
             steps=self.options["steps"] or default,
             ticks=len(self.pipe.scheduler.timesteps),
             points=points,

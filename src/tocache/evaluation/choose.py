@@ -26,12 +26,14 @@ Chosen = tuple[str, Contender, str]
 class Choice:
     """What choosing needs.
 
+    uncached  FLOPs of the first batch without a cache
     steps   what the pipeline's call is asked for; ticks: how often its scheduler then steps
     draw    draws the first batch without a cache; peek: the same in two steps
     ratio   FLOPs uncached ÷ FLOPs of a contender on the first batch, by running it
     """
 
     pipe: Any
+    uncached: int
     steps: int
     ticks: int
     points: Sequence[float]
@@ -54,7 +56,7 @@ def choose(
             cannot = one_line(error)
     for curve, name, given in methods:
         try:
-            swept = [] if cannot else sweep(curve, name, given, anatomies, choice.ticks)
+            swept = [] if cannot else sweep(curve, name, given, anatomies, choice.ticks, uncached=choice.uncached)
         except TocacheError as error:
             yield "", Contender(curve, "", OURS), one_line(error)
             continue
@@ -73,16 +75,19 @@ def _settings_of(choice: Choice, peer: Peer) -> Iterator[Chosen]:
         yield peer.source, Contender(peer.name, "", PEER), _said(error)
         return
     costed: list[Contender] = []
+    refused: list[Chosen] = []
     for one in settings:
         if one.ratio is None:
             try:
                 one = replace(one, ratio=choice.ratio(one))  # noqa: PLW2901
             except Exception as error:
-                yield peer.source, one, _said(error)
-                break
+                refused.append((peer.source, one, _said(error)))
+                continue
         costed.append(one)
         if one.kind != STEPS and one.ratio is not None and one.ratio >= max(choice.points):
             break
+    # where every setting is refused, the first says why
+    yield from refused if costed else refused[:1]
     idle = [one for one in costed if (one.ratio or 0) < _NOTHING and one.kind == PEER]
     saving = [one for one in costed if one not in idle]
     if idle and not saving:

@@ -1,0 +1,58 @@
+"""`tocache bench` as a stranger meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tocache.cli.app import app
+from tocache.demo.random_pipelines import random_class_pipeline
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("CACHE_DIT_LOG_LEVEL", "error")
+    for library in ("TRANSFORMERS", "DIFFUSERS"):
+        monkeypatch.setenv(f"{library}_VERBOSITY", "error")
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["bench", *(str(argument) for argument in arguments)])
+
+
+def test_a_small_benchmark(tmp_path: Path) -> None:
+    random_class_pipeline(depth=4, sample_size=16).save_pretrained(tmp_path / "model")
+    (tmp_path / "prompts.txt").write_text("207\n270\n")
+    options = ("--methods", "fora:interval=2", "--peers", "diffusers-taylorseer", "--points", 2, "--batch", 1)
+    model = ("--model", tmp_path / "model", "--prompts", tmp_path / "prompts.txt", "--steps", 8)
+    result = call(*model, *options, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    for part in ("DiTTransformer2DModel", "FORA(interval=2)", "4 steps", "took no part", "no module of", "saved:"):
+        assert part in result.stdout
+    written = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert written["command"].startswith("tocache")
+    assert (tmp_path / "out" / "pareto.png").stat().st_size > 20_000
+    assert (tmp_path / "out" / "results.csv").read_text().startswith("curve,")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--points", "two"), "points='two'"),
+        (("--points", "1"), "allowed: FLOPs ratios above 1"),
+        (("--methods", "foro"), "unknown method 'foro'"),
+        (("--peers", "cachedit"), "unknown peer 'cachedit'"),
+        (("--model", "demo:txt"), "unknown demo 'demo:txt'"),
+        (("--model", "no/such/folder"), "no/such/folder"),
+    ],
+)
+def test_errors_are_one_line_and_write_nothing(arguments: tuple[str, str], message: str, tmp_path: Path) -> None:
+    result = call(*arguments, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []

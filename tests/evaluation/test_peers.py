@@ -1,0 +1,102 @@
+"""Peers as the packages have them: what they change, and that nothing of it stays."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from tocache.errors import UnknownNameError
+from tocache.evaluation.contenders import PEER, STEPS
+from tocache.evaluation.flops import counted
+from tocache.evaluation.peers import BUILT_IN, PEERS, parse_peers
+
+COUNT = 10
+
+
+def test_fewer_steps_always_take_part():
+    assert parse_peers("none") == list(BUILT_IN)
+    assert [peer.name for peer in parse_peers("first-block,unipc")] == [*(p.name for p in BUILT_IN), "first-block"]
+    assert parse_peers("all") == list(PEERS.values())
+    with pytest.raises(UnknownNameError, match="did you mean 'cache-dit'"):
+        parse_peers("cachedit")
+
+
+def draw(case, pipe):
+    return case.draw(pipe, num_inference_steps=COUNT)
+
+
+def state(pipe):
+    """What a peer could leave behind: instance attributes of modules, the scheduler, the class of the pipeline."""
+    modules = {name: sorted(set(vars(module))) for name, module in pipe.transformer.named_modules()}
+    return modules, pipe.scheduler, type(pipe)
+
+
+@pytest.fixture
+def pipe(case):
+    if case.name not in ("dit", "pixart"):
+        pytest.skip("small and quick enough for all peers: DiT and PixArt")
+    return case.make()
+
+
+@pytest.mark.parametrize("name", ["first-block", "mag-cache", "diffusers-taylorseer-layers", "diffusers-pab"])
+def test_diffusers_caches_save_flops_and_leave_nothing(case, pipe, name):
+    plain = draw(case, pipe)
+    before = state(pipe)
+    *_, strongest = PEERS[name].settings(pipe, COUNT, lambda: draw(case, pipe))
+    assert strongest.kind == PEER
+    with counted(pipe.transformer) as uncached:
+        draw(case, pipe)
+    drawn = []
+    for _ in range(2):  # no state goes from one picture to the next
+        with strongest.use(pipe), counted(pipe.transformer) as cached:
+            drawn.append(draw(case, pipe))
+    assert cached.flops < 0.9 * uncached.flops
+    assert torch.equal(*drawn)
+    assert state(pipe) == before
+    assert torch.equal(draw(case, pipe), plain)
+
+
+def test_taylorseers_own_patterns_match_nothing_here(case, pipe):
+    *_, strongest = PEERS["diffusers-taylorseer"].settings(pipe, COUNT, lambda: None)
+    with pytest.raises(ValueError, match=r"no module of .* matches"), strongest.use(pipe):
+        draw(case, pipe)
+
+
+@pytest.mark.skipif(find_spec("cache_dit") is None, reason="needs the extra peers")
+@pytest.mark.parametrize("name", ["cache-dit", "cache-dit-taylor", "cache-dit-mask"])
+def test_cache_dit_saves_flops_and_is_switched_off(case, pipe, name, monkeypatch):
+    monkeypatch.setenv("CACHE_DIT_LOG_LEVEL", "error")
+    plain = draw(case, pipe)
+    *_, strongest = PEERS[name].settings(pipe, COUNT, lambda: draw(case, pipe))
+    with counted(pipe.transformer) as uncached:
+        draw(case, pipe)
+    with strongest.use(pipe), counted(pipe.transformer) as cached:
+        draw(case, pipe)
+    assert cached.flops < 0.9 * uncached.flops
+    assert torch.equal(draw(case, pipe), plain)
+
+
+@pytest.mark.parametrize("name", ["fewer-steps", "dpm-solver", "unipc"])
+def test_fewer_steps_are_costed_by_their_number(case, pipe, name):
+    settings = PEERS[name].settings(pipe, COUNT, lambda: None)
+    half = next(one for one in settings if one.arguments["num_inference_steps"] == COUNT // 2)
+    assert (half.kind, half.ratio) == (STEPS, 2.0)
+    own = pipe.scheduler
+    with counted(pipe.transformer) as uncached:
+        draw(case, pipe)
+    with half.use(pipe), counted(pipe.transformer) as fewer:
+        assert (pipe.scheduler is own) == (name == "fewer-steps")
+        drawn = case.draw(pipe, **half.arguments)
+    assert uncached.flops / fewer.flops == pytest.approx(2)
+    assert bool(torch.isfinite(drawn).all())
+    assert pipe.scheduler is own
+
+
+def test_a_scheduler_without_a_noise_schedule_is_no_start_for_another_solver(case):
+    if case.name != "opensora":
+        pytest.skip("Open-Sora's has none")
+    pipe = case.make()
+    with pytest.raises(Exception, match="noise schedule"):
+        PEERS["unipc"].settings(pipe, COUNT, lambda: None)
