@@ -19,7 +19,7 @@ STEPS = 9
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The smallest resolution there is takes seconds; these tests want fractions of one."""
-    monkeypatch.setattr("tocache.opensora.pipeline.pixel_size", lambda *_: (32, 48))
+    monkeypatch.setattr("tocache.opensora.pipeline.video_size", lambda *_: (32, 48))
 
 
 def draw(output: Path, **options: object) -> Generated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 from collections.abc import Callable
@@ -11,9 +12,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from torch import Tensor
 
 from tocache.checkpoints.checks import check_tensors
+from tocache.checkpoints.files import read_tensors
+from tocache.demo.random_text import tiny_t5_encoder
 from tocache.errors import CheckpointError
 from tocache.opensora import (
     AutoencoderKLOpenSora,
@@ -21,7 +25,7 @@ from tocache.opensora import (
     load_original_transformer,
     load_original_vae,
 )
-from tocache.opensora.original import transformer_config, vae_config
+from tocache.opensora.original import load_original_text, transformer_config, vae_config
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -192,6 +196,60 @@ class TestAutoencoder:
         tensors = values(temporal_shapes(4, 1))
         with pytest.raises(CheckpointError, match=r"no tensors named spatial_vae\.module\.encoder\.down_blocks\.0"):
             load_original_vae(folder(tmp_path, tensors))
+
+
+class TestText:
+    @pytest.fixture
+    def published(self, tmp_path: Path) -> Path:
+        """T5 as it was published: a SentencePiece model, and weights that torch.save wrote, in shards."""
+        corpus = ["a red ring moving left over the sea", "two blue squares", "a waterfall in the forest"] * 20
+        SentencePieceTrainer.train(
+            sentence_iterator=iter(corpus),
+            model_prefix=str(tmp_path / "spiece"),
+            vocab_size=30,
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            minloglevel=2,
+        )
+        settings = {"tokenizer_class": "T5Tokenizer", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+        encoder = tiny_t5_encoder(range(140))
+        encoder.config.save_pretrained(tmp_path)
+        state, files = encoder.state_dict(), ("pytorch_model-1.bin", "pytorch_model-2.bin")
+        where = {name: files[i % 2] for i, name in enumerate(sorted(state))}
+        for file in files:
+            torch.save({name: state[name] for name in state if where[name] == file}, tmp_path / file)
+        index = {"metadata": {"total_size": 0}, "weight_map": where}
+        (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index), encoding="utf-8")
+        return tmp_path
+
+    def test_published_folder(self, published: Path) -> None:
+        tokenizer, encoder = load_original_text(published, dtype=torch.bfloat16)
+        pieces = SentencePieceProcessor(model_file=str(published / "spiece.model"))
+        assert tokenizer("a red ring").input_ids == [*pieces.encode("a red ring"), tokenizer.eos_token_id]
+        assert (encoder.dtype, encoder.training) == (torch.bfloat16, False)
+        state = read_tensors(published)
+        assert torch.equal(encoder.get_input_embeddings().weight, state["shared.weight"].bfloat16())
+
+    def test_missing_tensors_are_named(self, published: Path) -> None:
+        file = published / "pytorch_model-1.bin"
+        state = torch.load(file)
+        name = next(name for name in state if name.endswith("wi_0.weight"))
+        torch.save({key: state[key] for key in state.keys() - {name}}, file)
+        with pytest.raises(CheckpointError, match=rf"^{re.escape(str(published))}: .*1 missing: {re.escape(name)}"):
+            load_original_text(published)
+
+    def test_packages_that_read_the_tokenizer(self, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def absent(package: str) -> str:
+            raise importlib.metadata.PackageNotFoundError(package)
+
+        monkeypatch.setattr(importlib.metadata, "version", absent)
+        with pytest.raises(
+            CheckpointError, match=r"spiece\.model is read by sentencepiece and protobuf, not installed: pip install"
+        ):
+            load_original_text(published)
 
 
 class TestWhatDoesNotFit:

@@ -39,8 +39,6 @@ def test_cleaning_is_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_real_cleaning() -> None:
-    pytest.importorskip("ftfy")
-    pytest.importorskip("bs4")
     assert text.cleaned("A <b>Cat</b> and a dog, https://example.com/x") == "a cat and a dog"
     assert text.cleaned(text.with_scores("A cat")) == "a cat aesthetic score: 6.5."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from tocache.checkpoints import sizes
-from tocache.checkpoints.checks import StateDict, check_tensors, naming
+from tocache.checkpoints.checks import StateDict, check_tensors, listed, naming
 from tocache.checkpoints.files import read_config, read_tensors
 from tocache.errors import CheckpointError
 from tocache.opensora.embeddings import rotary_frequencies
@@ -18,6 +19,7 @@ from tocache.opensora.transformer import STDiT3Transformer3DModel
 from tocache.opensora.vae import PICTURES, AutoencoderKLOpenSora
 
 _ROTARY = "rope.freqs"  # a table that the model makes by itself; a checkpoint may do without it
+_TOKENIZER_READERS = ("sentencepiece", "protobuf")
 
 
 def load_original_transformer(path: str | Path, *, dtype: torch.dtype | None = None) -> STDiT3Transformer3DModel:
@@ -54,6 +56,29 @@ def load_original_vae(
             AutoencoderKLOpenSora, vae_config(tensors, norm_num_groups), tensors, dtype
         )
     return vae
+
+
+def load_original_text(path: str | Path, *, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
+    """T5's tokenizer and encoder from its published folder, or a hub id, on the CPU, in eval mode.
+
+    dtype  of the encoder; None: float32
+
+    Raises CheckpointError for missing tensors, which it names, and where the folder holds the tokenizer as
+    `spiece.model` alone, as the published one does, and a package that reads it is not installed; OSError where the
+    folder cannot be read.
+    """
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    pieces = Path(path) / "spiece.model"
+    missing = [package for package in _TOKENIZER_READERS if not _installed(package)]
+    if missing and pieces.exists() and not pieces.with_name("tokenizer.json").exists():
+        needed = " and ".join(missing)
+        raise CheckpointError(f"{pieces} is read by {needed}, not installed: pip install 'tocache[opensora]'")
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    encoder, info = T5EncoderModel.from_pretrained(path, dtype=dtype or torch.float32, output_loading_info=True)
+    if absent := info["missing_keys"]:
+        raise CheckpointError(f"{path}: the tensors are not those of T5; {len(absent)} missing: {listed(absent)}")
+    return tokenizer, encoder.eval()
 
 
 def transformer_config(tensors: StateDict, published: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,6 +138,14 @@ def vae_config(tensors: StateDict, norm_num_groups: int = 32) -> dict[str, Any]:
         "latent_shift": _values(tensors, "shift"),
         "latent_scale": _values(tensors, "scale"),
     }
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _filled(model: Any, config: dict[str, Any], tensors: StateDict, dtype: torch.dtype | None) -> Any:

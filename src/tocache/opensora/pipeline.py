@@ -16,7 +16,7 @@ from torch import Tensor
 from tocache.errors import OptionError
 from tocache.opensora import inputs, text
 from tocache.opensora.conditions import FrameCondition, FrameMask, give_frames
-from tocache.opensora.original import load_original_transformer, load_original_vae
+from tocache.opensora.original import load_original_text, load_original_transformer, load_original_vae
 from tocache.opensora.pipeline_output import OpenSoraPipelineOutput
 from tocache.opensora.scheduler import RFlowScheduler
 from tocache.opensora.sizes import FPS, IMAGE_FPS, frame_count, video_size
@@ -64,15 +64,12 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]
         dtype       of transformer and autoencoder; None: float32. Published runs use bfloat16
         text_dtype  of T5; None: `dtype`. The original runs it in float32
 
-        Raises CheckpointError for a checkpoint that does not fit, naming what does not; OSError where a folder cannot
-        be read.
+        Raises CheckpointError for a checkpoint that does not fit, naming what does not, and where a package is missing
+        that reads the published tokenizer; OSError where a folder cannot be read.
         """
         tokenizer = encoder = None
         if t5_dir is not None:
-            from transformers import AutoTokenizer, T5EncoderModel
-
-            tokenizer = AutoTokenizer.from_pretrained(t5_dir)
-            encoder = T5EncoderModel.from_pretrained(t5_dir, dtype=text_dtype or dtype or torch.float32).eval()
+            tokenizer, encoder = load_original_text(t5_dir, dtype=text_dtype or dtype)
         transformer = load_original_transformer(stdit_dir, dtype=dtype)
         return cls(tokenizer, encoder, transformer, load_original_vae(vae_dir, dtype=dtype), RFlowScheduler())
 

@@ -37,8 +37,8 @@ def cleaned(prompt: str) -> str:
     """
     if missing := [name for name, module in _CLEANERS.items() if importlib.util.find_spec(module) is None]:
         warnings.warn(
-            f"{' and '.join(missing)} not installed: prompts are not cleaned as in training (clean_caption=False "
-            "asks for that, without this warning)",
+            f"{' and '.join(missing)} not installed: prompts are not cleaned as in training (pip install "
+            "'tocache[opensora]'; clean_caption=False leaves it out without this warning)",
             TocacheWarning,
             stacklevel=2,
         )
