@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from tocache.demo import measure
 from tocache.demo.judge import Seen
-from tocache.demo.measure import HELD_OUT, app, drawer, measure_classes, measure_text
+from tocache.demo.measure import HELD_OUT, app, drawer, measure_classes, measure_text, measure_video
 from tocache.demo.random_pipelines import random_class_pipeline, random_text_pipeline
 from tocache.demo.world.digits import draw_digit, render_digits
-from tocache.demo.world.render import render
+from tocache.demo.world.render import render, render_clip
 from tocache.demo.world.scene import Scene, draw_scene
 
 KINDS = {"count", "thing", "size", "place", "relation"}
@@ -113,6 +113,44 @@ def test_kinds_that_no_caption_claims_are_left_out(monkeypatch: pytest.MonkeyPat
     assert figures.keys() == {"prompts", "all claims of a prompt", "claims", *kinds}
 
 
+class Filmed:
+    """Clips whose pixels name scene and time, for a judge that is told what is to be seen then."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, times: Sequence[float] = (0.0, 0.5, 1.0)) -> None:
+        self.asked: list[str] = []
+        self.times = times
+        self.scenes = [draw_scene(0, HELD_OUT + i, "clip") for i in range(64)]
+        monkeypatch.setattr(measure, "look", self.look)
+
+    def draw(self, captions: Sequence[Any], seed: int) -> Tensor:
+        numbers = range(len(self.asked), len(self.asked) + len(captions))
+        self.asked += captions
+        clips = torch.tensor([[[number, time, 0.0] for time in self.times] for number in numbers])
+        return clips[:, :, :, None, None].expand(-1, -1, -1, 8, 8)
+
+    def look(self, pictures: Tensor) -> list[list[Seen]]:
+        found = []
+        for number, time in pictures[:, :2, 0, 0].tolist():
+            places = [(t, *t.at(time)) for t in self.scenes[int(number)].things]
+            found.append([Seen(t.shape, t.colour, x, y, t.radius, 1.0) for t, x, y in places])
+        return found
+
+
+def test_true_clips_get_full_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    filmed = Filmed(monkeypatch)
+    figures = measure_video(filmed.draw, 40)
+    whole = ("shape, colour and direction", "all claims of a prompt", "claims")
+    assert figures == {"prompts": 40, **dict.fromkeys([*whole, "count", "thing", "size", "motion"], 1.0)}
+    assert filmed.asked == [scene.caption for scene in filmed.scenes[:40]]
+
+
+@pytest.mark.parametrize("times", [(1.0, 0.5, 0.0), (0.0, 1.0, 0.0)], ids=["backwards", "and back again"])
+def test_clips_that_move_otherwise_are_told(times: Sequence[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = measure_video(Filmed(monkeypatch, times=times).draw, 20)
+    assert figures["motion"] == figures["shape, colour and direction"] == figures["all claims of a prompt"] == 0
+    assert figures["thing"] == figures["count"] == figures["size"] == 1
+
+
 def test_digits_are_asked_for_in_turn_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
@@ -167,6 +205,18 @@ def test_the_shipped_judge_praises_the_renderer() -> None:
     figures = measure_text(paint, 128)
     assert figures["all claims of a prompt"] >= 0.97
     assert min(figures[kind] for kind in KINDS) >= 0.97
+
+
+@pytest.mark.slow
+def test_the_shipped_judge_reads_motion() -> None:
+    scenes = [draw_scene(0, HELD_OUT + i, "clip") for i in range(48)]
+    films = {scene.caption: scene for scene in scenes}
+
+    def film(captions: Sequence[Any], seed: int) -> Tensor:
+        return render_clip([films[caption] for caption in captions], 128, 9)
+
+    assert measure_video(film, 48)["shape, colour and direction"] >= 0.95
+    assert measure_video(lambda captions, seed: film(captions, seed).flip(1), 48)["motion"] == 0
 
 
 @pytest.mark.slow

@@ -41,17 +41,6 @@ CPU = torch.device("cpu")
 SMALL = ["--width", "32", "--depth", "2", "--heads", "2", "--pictures", "8", "--side", "128", "--batch", "8"]
 
 
-@pytest.fixture(scope="module")
-def vae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained autoencoder as a run would export it."""
-    folder = tmp_path_factory.mktemp("vae")
-    torch.manual_seed(0)
-    vae = new_vae()
-    vae.register_to_config(scaling_factor=1.0)
-    vae.save_pretrained(folder)
-    return folder
-
-
 def train(*arguments: object) -> None:
     result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output

@@ -31,6 +31,13 @@ def test_words_have_tokens_of_their_own() -> None:
     assert {len(i) for i in ids} == {1}
 
 
+def test_further_words_come_last() -> None:
+    more = new_tokenizer(["score:", "6.5."])
+    caption = "a red circle moving left"
+    assert more(caption).input_ids == TOKENIZER(caption).input_ids
+    assert more("score: 6.5.").input_ids[:-1] == [len(TOKENIZER), len(TOKENIZER) + 1]
+
+
 @given(text=st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_categories=["Lu"]), max_size=20))
 @settings(deadline=None)
 def test_other_words_are_spelled(text: str) -> None:

@@ -127,10 +127,10 @@ class VideoVaeTask:
         self.temporal.decoder.compile()
 
     def sample(self, folder: Path) -> str:
-        x = as_video(clips(self.seed, 2**40, 8), SIDES[-1], self.device)
+        x = as_video(clips(self.seed, 2**40, 4), SIDES[-1], self.device)
         frames = self.vae.spatial_vae.decode(self.vae.spatial_vae.encode(x, None, False))
         y = self.vae(x)
-        shown = torch.stack([x, y], dim=1)[:4, :, :, :: FRAMES // 4]  # (4, 2, 3, 5, side, side)
+        shown = torch.stack([x, y], dim=1)[:, :, :, :: FRAMES // 4]  # (4, 2, 3, 5, side, side)
         save_grid(shown.permute(0, 1, 3, 2, 4, 5).flatten(0, 2).clamp(-1, 1), folder / "sample.png", columns=5)
         return f"PSNR {_psnr(y, x):.1f} dB, of the picture autoencoder alone {_psnr(frames, x):.1f} dB"
 
