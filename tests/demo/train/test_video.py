@@ -138,12 +138,24 @@ def test_clips_captions_and_labels_belong_together(task: VideoTask) -> None:
     torch.testing.assert_close(task.latents.float(), wanted, atol=2e-2, rtol=2e-2)  # kept in half precision, twice
 
 
-def test_latents_are_made_once(task: VideoTask, cache: Path, video_vae_folder: Path) -> None:
-    made = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
-    assert made.keys() == {"frames-0-64-0.safetensors", "video-0-64-0.safetensors"}
-    again = task_of(video_vae_folder, cache)
-    assert torch.equal(again.latents, task.latents)
-    assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == made
+def test_latents_are_made_once_for_each_autoencoder(video_vae_folder: Path, tmp_path: Path) -> None:
+    def files() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in (tmp_path / "latents").iterdir()}
+
+    first = task_of(video_vae_folder, tmp_path / "latents")
+    made = files()
+    assert len(made) == 2
+    assert "frames-0-64-0.safetensors" in made
+    assert torch.equal(task_of(video_vae_folder, tmp_path / "latents").latents, first.latents)
+    assert files() == made
+    vae = AutoencoderKLOpenSora.from_pretrained(video_vae_folder)
+    with torch.no_grad():
+        vae.temporal_vae.quant_conv.conv.bias.add_(1.0)  # as if it was trained on
+    vae.save_pretrained(tmp_path / "other")
+    other = task_of(tmp_path / "other", tmp_path / "latents")
+    torch.testing.assert_close(other.latents.float(), first.latents.float() + 2, atol=1e-2, rtol=1e-2)  # bias / scale
+    assert len(files()) == 3
+    assert files().items() > made.items()
 
 
 def test_an_untrained_transformer_predicts_nothing(task: VideoTask) -> None:

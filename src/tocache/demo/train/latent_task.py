@@ -34,7 +34,7 @@ class LatentTask(ABC):
         start: folder of a pipeline to begin with, such as the export of a run of another `side`.
     """
 
-    name: ClassVar[str]
+    name: str
     """Of the files of latents, with the seed and the side after it."""
     blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)
     """Stacks of the transformer that are compiled block by block."""
