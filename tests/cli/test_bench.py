@@ -28,10 +28,10 @@ def test_a_small_benchmark(tmp_path: Path) -> None:
     random_class_pipeline(depth=4, sample_size=16).save_pretrained(tmp_path / "model")
     (tmp_path / "prompts.txt").write_text("207\n270\n")
     options = ("--methods", "fora:interval=2", "--peers", "diffusers-taylorseer", "--points", 2, "--batch", 1)
-    model = ("--model", tmp_path / "model", "--prompts", tmp_path / "prompts.txt", "--steps", 8)
+    model = ("--model", tmp_path / "model", "--prompts", tmp_path / "prompts.txt", "--steps", 10)
     result = call(*model, *options, "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    for part in ("DiTTransformer2DModel", "FORA(interval=2)", "4 steps", "took no part", "no module of", "saved:"):
+    for part in ("DiTTransformer2DModel", "FORA(interval=2)", "5 steps", "took no part", "no module of", "saved:"):
         assert part in result.stdout
     written = json.loads((tmp_path / "out" / "results.json").read_text())
     assert written["command"].startswith("tocache")

@@ -31,7 +31,7 @@ def test_rows_of_ours_and_of_fewer_steps(case, saved):
     only(case, "pixart")
     model, prompts = saved
     told = []
-    options = {"methods": "fora", "peers": "none", "points": (2.0,), "prompts": prompts, "batch": 1, "steps": 8}
+    options = {"methods": "fora", "peers": "none", "points": (2.0,), "prompts": prompts, "batch": 1, "steps": 10}
     results = bench(model, **options, tell=lambda *progress: told.append(progress))
     assert {(row.curve, row.kind) for row in results.rows} == {
         ("uncached", REFERENCE),
@@ -52,7 +52,7 @@ def test_rows_of_ours_and_of_fewer_steps(case, saved):
         # the counter sees embeddings and modulations, too
         assert row.flops_ratio == pytest.approx(row.planned_ratio, rel=0.1)
         assert row.cache_bytes > 0
-    (half,) = [row for row in results.rows if (row.curve, row.setting) == ("fewer-steps", "4 steps")]
+    (half,) = [row for row in results.rows if (row.curve, row.setting) == ("fewer-steps", "5 steps")]
     assert half.flops_ratio == pytest.approx(2)
     assert results.about["pictures"] == 2
     assert told[-1] == ("done", told[-1][2], told[-1][2])
@@ -63,14 +63,14 @@ def test_rows_of_ours_and_of_fewer_steps(case, saved):
 def test_videos_and_fused_guidance_take_part(case, saved):
     only(case, "opensora", "flux")
     model, prompts = saved
-    results = bench(model, methods="fora:interval=3", peers="none", points=(2.0,), prompts=prompts, batch=1, steps=6)
+    results = bench(model, methods="fora:interval=3", peers="none", points=(2.0,), prompts=prompts, batch=1, steps=10)
     by_curve = {row.curve: row for row in results.rows}
     assert by_curve["fora:interval=3"].flops_ratio > 1.3
     assert by_curve["fora:interval=3"].paired["psnr"]["mean"] > 5
     assert by_curve["fewer-steps"].pictures == 2
 
 
-@pytest.mark.parametrize("when", ["warming up fora", "fora"])
+@pytest.mark.parametrize("when", ["warming up fora:interval=2", "fora:interval=2"])
 def test_an_interruption_leaves_what_was_measured(case, saved, when):
     only(case, "dit")
     model, prompts = saved
@@ -79,7 +79,7 @@ def test_an_interruption_leaves_what_was_measured(case, saved, when):
         if phase == when:
             raise KeyboardInterrupt
 
-    options = {"methods": "fora:interval=2", "peers": "none", "points": (2.0,), "prompts": prompts, "steps": 8}
+    options = {"methods": "fora:interval=2", "peers": "none", "points": (2.0,), "prompts": prompts, "steps": 10}
     results = bench(model, **options, batch=1, tell=tell)
     assert results.interrupted
     assert [row.curve for row in results.rows] == ([] if when.startswith("warming") else ["uncached"])

@@ -50,7 +50,7 @@ def test_what_others_compute_is_left_out():
 
 
 def test_fora_saves_what_its_plan_says(case):
-    """The counter sees embeddings and modulations, too: ratios differ by their share, which is small."""
+    """More, in fact: published costs leave out the keys and values of the prompt, which a small model feels."""
     pipe = case.make()
     with counted(pipe.transformer) as uncached:
         case.draw(pipe)
@@ -58,5 +58,5 @@ def test_fora_saves_what_its_plan_says(case):
         case.draw(pipe)
         report = tocache.report(pipe)
     saved = (uncached.flops - cached.flops) / (report.flops_uncached - report.flops_computed)
-    assert saved == pytest.approx(1, abs=0.1)
+    assert 0.95 < saved < 1.25
     assert cached.forwards == uncached.forwards

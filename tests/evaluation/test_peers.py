@@ -94,9 +94,16 @@ def test_fewer_steps_are_costed_by_their_number(case, pipe, name):
     assert pipe.scheduler is own
 
 
-def test_a_scheduler_without_a_noise_schedule_is_no_start_for_another_solver(case):
-    if case.name != "opensora":
-        pytest.skip("Open-Sora's has none")
+@pytest.mark.skipif(find_spec("cache_dit") is None, reason="needs the extra peers")
+def test_nothing_of_cache_dit_is_left_for_the_next_peer(case, monkeypatch):
+    """It does not take its own `forward` off FLUX's transformer."""
+    if case.name != "flux":
+        pytest.skip("one family will do")
+    monkeypatch.setenv("CACHE_DIT_LOG_LEVEL", "error")
     pipe = case.make()
-    with pytest.raises(Exception, match="noise schedule"):
-        PEERS["unipc"].settings(pipe, COUNT, lambda: None)
+    before = state(pipe)
+    for name in ("cache-dit", "first-block"):
+        *_, strongest = PEERS[name].settings(pipe, COUNT, lambda: None)
+        with strongest.use(pipe):
+            assert bool(torch.isfinite(draw(case, pipe)).all())
+        assert state(pipe) == before

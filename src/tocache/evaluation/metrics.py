@@ -7,7 +7,6 @@ holds fractions. Every paired metric returns one float64 per picture or video, a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +31,8 @@ def psnr(pictures: Tensor, references: Tensor, *, peak: float = 1.0) -> Tensor:
 def ssim(pictures: Tensor, references: Tensor, *, peak: float = 1.0) -> Tensor:
     """Structural similarity (Wang et al. 2004, equation 13, Gaussian window of 11 pixels): (B,), 1 for equal ones.
 
-    Raises OptionError for unequal shapes, for sides below 11 pixels, and without torchmetrics.
+    The mean over all windows that lie within the picture. Raises OptionError for unequal shapes, for sides below 11
+    pixels, and without torchmetrics.
     """
     try:
         from torchmetrics.functional.image import structural_similarity_index_measure
@@ -41,9 +41,11 @@ def ssim(pictures: Tensor, references: Tensor, *, peak: float = 1.0) -> Tensor:
     one, other = (_frames(x) for x in _paired(pictures, references))
     if min(one.shape[-2:]) < _KERNEL:
         raise OptionError(f"SSIM of {one.shape[-2]} × {one.shape[-1]} pixels; allowed: sides of at least {_KERNEL}")
-    # for a single picture torchmetrics answers with a scalar
-    by_frame: Any = structural_similarity_index_measure(one, other, data_range=peak, reduction="none")
-    similarity: Tensor = by_frame.reshape(len(pictures), -1).mean(dim=1)
+    _, places = structural_similarity_index_measure(
+        one, other, data_range=peak, reduction="none", return_full_image=True
+    )
+    edge = _KERNEL // 2  # torchmetrics' own mean counts windows that hang over the edge, too
+    similarity: Tensor = places[..., edge:-edge, edge:-edge].reshape(len(pictures), -1).mean(dim=1)
     return similarity
 
 

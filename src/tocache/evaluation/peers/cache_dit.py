@@ -9,6 +9,7 @@ from typing import Any
 
 from tocache.evaluation.contenders import PEER, Contender
 from tocache.evaluation.peers.base import Draw, Peer
+from tocache.evaluation.peers.hooks import restored
 
 _THRESHOLDS = (0.08, 0.12, 0.2, 0.35, 0.6, 1.0, 2.0)
 _MASKS = ("slow", "medium", "fast", "ultra")
@@ -48,11 +49,12 @@ def _enabled(options: Mapping[str, Any], order: int | None, pipe: Any) -> Iterat
     import cache_dit
 
     calibrator = None if order is None else cache_dit.TaylorSeerCalibratorConfig(taylorseer_order=order)
-    cache_dit.enable_cache(pipe, cache_config=cache_dit.DBCacheConfig(**options), calibrator_config=calibrator)
-    try:
-        yield
-    finally:
-        cache_dit.disable_cache(pipe)
+    with restored(pipe.transformer):
+        cache_dit.enable_cache(pipe, cache_config=cache_dit.DBCacheConfig(**options), calibrator_config=calibrator)
+        try:
+            yield
+        finally:
+            cache_dit.disable_cache(pipe)
 
 
 DBCACHE = Peer("cache-dit", "cache-dit, DBCache", partial(_swept, "cache-dit", None))

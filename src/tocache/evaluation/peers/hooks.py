@@ -49,7 +49,7 @@ def hooked(pipe: Any, config: Any, apply: str) -> Iterator[None]:
     transformer = pipe.transformer
     own = isinstance(transformer, CacheMixin)
     before = _names(transformer)
-    with _restored(transformer):
+    with restored(transformer):
         if own:
             transformer.enable_cache(config)
         else:
@@ -67,19 +67,22 @@ def hooked(pipe: Any, config: Any, apply: str) -> Iterator[None]:
 
 
 @contextmanager
-def _restored(transformer: Any) -> Iterator[None]:
-    """Afterwards no module has another `forward`, hook or registry of hooks than it had before."""
-    names, kept = _names(transformer), ("forward", "_diffusers_hook")
-    before = {path: [key for key in kept if key in vars(module)] for path, module in transformer.named_modules()}
+def restored(transformer: Any) -> Iterator[None]:
+    """Afterwards no module has an attribute or a hook that it did not have before.
+
+    cache-dit leaves its `forward` on FLUX's transformer when it is switched off, and diffusers its empty registries:
+    the next contender would run over them.
+    """
+    names = _names(transformer)
+    before = {path: set(vars(module)) for path, module in transformer.named_modules()}
     try:
         yield
     finally:
         for path, name in _names(transformer) - names:
             transformer.get_submodule(path)._diffusers_hook.remove_hook(name, recurse=False)
         for path, module in transformer.named_modules():
-            for key in kept:
-                if key not in before[path]:
-                    vars(module).pop(key, None)
+            for key in set(vars(module)) - before.get(path, set(vars(module))):
+                vars(module).pop(key)
 
 
 @contextmanager
