@@ -20,7 +20,22 @@ if TYPE_CHECKING:
         UnsupportedModelError,
     )
     from tocache.generation import Generated, generate
-    from tocache.methods import FORA, PAB, Method, Planned, ToCa, Uncached
+    from tocache.methods import (
+        FORA,
+        PAB,
+        TGATE,
+        Composed,
+        DeltaDiT,
+        DuCa,
+        HiCache,
+        Method,
+        Newton,
+        Planned,
+        Spectrum,
+        TaylorSeer,
+        ToCa,
+        Uncached,
+    )
     from tocache.models.originals import load_original
     from tocache.plan import Plan, Policy, load_plan, save_plan
     from tocache.planning import plan_model
@@ -29,11 +44,17 @@ if TYPE_CHECKING:
 __all__ = [
     "FORA",
     "PAB",
+    "TGATE",
     "AttachError",
     "CheckpointError",
+    "Composed",
+    "DeltaDiT",
+    "DuCa",
     "Generated",
+    "HiCache",
     "ManualRun",
     "Method",
+    "Newton",
     "NotEnabledError",
     "OptionError",
     "Plan",
@@ -44,6 +65,8 @@ __all__ = [
     "Policy",
     "Report",
     "RunError",
+    "Spectrum",
+    "TaylorSeer",
     "ToCa",
     "TocacheError",
     "TocacheWarning",
@@ -71,7 +94,10 @@ _HOMES = {
     "api": ("ManualRun", "Trace", "disable", "enable", "enabled", "report", "run", "trace", "watch"),
     "errors": (*(name for name in __all__ if name.endswith(("Error", "Warning"))),),
     "generation": ("Generated", "generate"),
-    "methods": ("FORA", "PAB", "Method", "Planned", "ToCa", "Uncached"),
+    "methods": (
+        *("FORA", "PAB", "TGATE", "Composed", "DeltaDiT", "DuCa", "HiCache", "Method", "Newton", "Planned"),
+        *("Spectrum", "TaylorSeer", "ToCa", "Uncached"),
+    ),
     "models.originals": ("load_original",),
     "plan": ("Plan", "Policy", "load_plan", "save_plan"),
     "planning": ("plan_model",),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tocache.demo import DEMO_NAMES, load_demo
 from tocache.errors import OptionError, PlanMismatchError, UnknownNameError
 from tocache.methods import METHODS, Method, Planned
+from tocache.methods.spec import make_method, parse_method
 from tocache.models.architectures import ARCHITECTURES, build_meta, meta_transformer
 from tocache.models.base import ModelFamily
 from tocache.models.registry import FAMILIES, family_of
@@ -80,6 +81,8 @@ def method_from(
     resample: bool = False,
 ) -> Method | str | None:
     """The method that these options name: by name (`toca` where only its options are given), preset or plan file.
+
+    A name may carry any of its method's options, as in `taylorseer:order=2:where=stack`.
 
     Returns a Method, the name of a preset (which is made a method when the model's family is known), or None where
     nothing is given: the default of the model at hand.
@@ -245,14 +248,9 @@ def flops_text(flops: int) -> str:
     return f"{flops / 1e12:.4g} TFLOPs" if flops >= 1e12 else f"{flops / 1e9:.4g} GFLOPs"
 
 
-def _method_named(name: str, given: dict[str, Any]) -> Method:
-    if name not in METHODS:
-        raise UnknownNameError.of("method", name, METHODS)
-    known = [field.name for field in fields(METHODS[name])]  # type: ignore[arg-type]
-    for option in given:
-        if option not in known:
-            raise OptionError(f"method {name!r} has no option {option!r}; its options: {', '.join(known) or 'none'}")
-    return METHODS[name](**given)
+def _method_named(text: str, given: dict[str, Any]) -> Method:
+    name, options = parse_method(text, METHODS)
+    return make_method(name, options | given, METHODS)
 
 
 def _resolve(model: str | Path, *, pictures: int, guidance: float | None, itemsize: int) -> tuple[ModelFamily, Anatomy]:

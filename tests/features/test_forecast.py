@@ -1,15 +1,23 @@
-"""What stale tokens get: the feature as it was, or Newton's polynomial through the last full ones."""
+"""What stale tokens get: the feature as it was, or its forecast in one of four bases."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tocache.features import Feature, forecast_polynomial, forecast_reuse
+from tocache.features import Feature, Forecast, extrapolate
 
 SHAPE = (2, 3, 4)
+BASES = ("polynomial", "taylor", "hermite", "chebyshev")
+
+
+def forecast_polynomial(history, step):
+    return extrapolate(history, step, Forecast("polynomial", order=len(history) - 1))
 
 
 def polynomial(degree: int, seed: int = 0):
@@ -81,4 +89,83 @@ def test_a_forecast_leaves_the_history_as_it_was():
 
 def test_reuse_hands_out_the_newest_tensor_itself():
     history = [Feature(torch.randn(SHAPE), 0), Feature(torch.randn(SHAPE), 4)]
-    assert forecast_reuse(history, 9) is history[1].value
+    assert extrapolate(history, 9, None) is history[1].value
+
+
+def published_taylor(values, at, step, order, power):
+    """TaylorSeer as its code runs: each full step divides what the factors changed by the distance to the last one."""
+    factors = []
+    for n, value in enumerate(values):
+        new = [value]
+        for i in range(min(order, len(factors))):
+            new.append((new[i] - factors[i]) / (at[n] - at[n - 1]))
+        factors = new
+    return sum(factor * power(n, step - at[-1]) / math.factorial(n) for n, factor in enumerate(factors))
+
+
+@pytest.mark.parametrize("at", [(0, 1, 2, 5, 8), (0, 3, 6, 9, 12), (0, 1, 5, 6, 11)])
+@pytest.mark.parametrize("order", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("sigma", [None, 0.5, 0.9])
+def test_taylor_and_hermite_are_what_the_published_recursion_gives(at, order, sigma):
+    generator = torch.Generator().manual_seed(order)
+    values = [torch.randn(SHAPE, generator=generator, dtype=torch.float64) for _ in at]
+    how = Forecast("taylor", order) if sigma is None else Forecast("hermite", order, contraction=sigma)
+
+    def power(n, x):
+        if sigma is None:
+            return x**n
+        y = sigma * x
+        return sigma**n * (1, 2 * y, 4 * y**2 - 2, 8 * y**3 - 12 * y, 16 * y**4 - 48 * y**2 + 12)[n]
+
+    # the recursion remembers all features, and what is older than the order has left it
+    newest = order + 1
+    kept = [Feature(value.float(), t) for value, t in zip(values[-newest:], at[-newest:], strict=True)]
+    for step in (at[-1] + 1, at[-1] + 4):
+        expected = published_taylor(values, at, step, order, power).float()
+        torch.testing.assert_close(extrapolate(kept, step, how), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_taylor_of_second_order_is_not_exact_on_a_parabola_and_newton_is():
+    f = polynomial(2)
+    history = [Feature(f(t).float(), t) for t in (0, 3, 6)]
+    exact = f(8).float()
+    torch.testing.assert_close(extrapolate(history, 8, Forecast("polynomial", 2)), exact, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(extrapolate(history, 8, Forecast("taylor", 2)), exact, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_chebyshev_is_exact_on_polynomials_as_its_ridge_vanishes(degree):
+    f, at = polynomial(degree), (0, 1, 2, 5, 8, 11)
+    history = [Feature(f(t).float(), t) for t in at]
+    how = Forecast("chebyshev", order=3, ridge=1e-12, steps=20)
+    torch.testing.assert_close(extrapolate(history, 13, how), f(13).float(), rtol=1e-3, atol=1e-3)
+
+
+def test_chebyshev_is_the_ridge_regression():
+    at, steps, step, ridge = (0, 1, 4, 7, 9), 12, 11, 0.1
+    generator = torch.Generator().manual_seed(3)
+    values = [torch.randn(SHAPE, generator=generator, dtype=torch.float64) for _ in at]
+    design = np.polynomial.chebyshev.chebvander(np.array(at) / 6 - 1, 2)
+    rows = np.vstack([design, math.sqrt(ridge) * np.eye(3)])
+    targets = np.vstack([torch.stack(values).flatten(1).numpy(), np.zeros((3, values[0].numel()))])
+    fit, *_ = np.linalg.lstsq(rows, targets, rcond=None)
+    expected = np.polynomial.chebyshev.chebvander(np.array([step / 6 - 1]), 2) @ fit
+    history = [Feature(value.float(), t) for value, t in zip(values, at, strict=True)]
+    forecast = extrapolate(history, step, Forecast("chebyshev", 2, ridge=ridge, steps=steps))
+    torch.testing.assert_close(forecast.flatten(), torch.from_numpy(expected[0]).float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("basis", BASES)
+@pytest.mark.parametrize("order", [0, 1, 2, 3])
+def test_a_feature_that_does_not_change_is_forecast_as_it_is(basis, order):
+    value = torch.randn(SHAPE)
+    history = [Feature(value, t) for t in (0, 1, 2, 5)]
+    how = Forecast(basis, order, ridge=1e-9, steps=10)
+    torch.testing.assert_close(extrapolate(history, 7, how), value, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("basis", BASES[:3])
+def test_more_features_than_the_order_needs_change_nothing(basis):
+    history = [Feature(torch.randn(SHAPE), t) for t in (0, 2, 5, 6)]
+    how = Forecast(basis, 1)
+    assert torch.equal(extrapolate(history, 8, how), extrapolate(history[-2:], 8, how))

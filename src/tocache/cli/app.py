@@ -19,7 +19,11 @@ app = typer.Typer(
 )
 
 Method = Annotated[
-    str | None, typer.Option(help="toca, fora, pab or none; the default is what was published for the model.")
+    str | None,
+    typer.Option(
+        help="A method and its options, e.g. taylorseer:order=2 (`tocache models` lists them); "
+        "the default is what was published for the model."
+    ),
 ]
 Interval = Annotated[int | None, typer.Option(help="Steps from one full step to the next, N in the paper.")]
 FreshRatio = Annotated[float | None, typer.Option(help="Share of tokens computed in between, 1 − R in the paper.")]

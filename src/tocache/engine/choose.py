@@ -10,6 +10,8 @@ from tocache.plan.policy import CROSS_MAP_SCORES, SELF_MAP_SCORES
 from tocache.tokens import (
     add_staleness,
     merge_halves,
+    multiply_staleness,
+    score_drift,
     score_entropy,
     score_influence,
     score_norm,
@@ -38,14 +40,17 @@ def choose(
     policy, shape = plan.policy, plan.anatomies[number].shape
     rows, tokens = x.shape[0], x.shape[1]
     together = policy.together and shape.halves is not None
-    score = torch.zeros(rows, tokens, device=x.device)
+    is_sum = policy.combine == "sum"
+    score = torch.full((rows, tokens), 0.0 if is_sum else 1.0, device=x.device)
     for name, weight in policy.scores.items():
-        score += weight * _base_score(name, plan, number, i, cache, x, together, generator)
+        base = _base_score(name, plan, number, i, home, cache, x, together, generator)
+        score = score + weight * base if is_sum else score * base**weight
     if policy.staleness:
         ages = cache.fresh_at[home]
         # a choice at step t counts the steps before it: a token that was fresh at t − 1 has age 0
-        age = step - 1 - cache.full_at[home] if ages is None else step - 1 - ages
-        score = add_staleness(score, age, weight=policy.staleness, interval=policy.interval)
+        age = step - 1 - (cache.full_at[home] if ages is None else ages)
+        weigh = add_staleness if is_sum else multiply_staleness
+        score = weigh(score, age, weight=policy.staleness, interval=policy.interval)
     if policy.spread and shape.grid is not None:
         score = _spread(score, plan, number, i)
     return select_top(score, count)
@@ -56,6 +61,7 @@ def _base_score(
     plan: Plan,
     number: int,
     i: int,
+    home: int,
     cache: PassCache,
     x: torch.Tensor,
     together: bool,
@@ -76,7 +82,13 @@ def _base_score(
         draws = x.shape[0] // 2 if plan.anatomies[number].shape.halves is not None else x.shape[0]
         score = score_random(draws, x.shape[1], generator=generator, device=x.device)
         return score.repeat(x.shape[0] // draws, 1)
-    score = score_norm(x) if name == "norm" else score_similarity(x, cache.newest(i))
+    if name == "drift":
+        drift = cache.drift[home]  # after the first full step there is none yet: all tokens count the same
+        score = score_drift(torch.ones(x.shape[:2], device=x.device) if drift is None else drift)
+    elif name == "norm":
+        score = score_norm(x)
+    else:
+        score = score_similarity(x, cache.newest(i))
     return merge_halves(score, how="mean") if together else score
 
 

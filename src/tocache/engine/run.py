@@ -12,10 +12,19 @@ import torch
 
 from tocache.engine.choose import choose
 from tocache.engine.record import Record, Row
-from tocache.features import PassCache, forecast_polynomial, forecast_reuse
+from tocache.features import Forecast, PassCache, extrapolate
 from tocache.kernels import scatter_rows
 from tocache.plan.anatomy import Anatomy, Pass
-from tocache.plan.memory import AHEAD, KEEP_AGES, KEEP_CROSS_MAP, KEEP_MAP, KEEP_SELF_MAP, PENDING, lifetimes
+from tocache.plan.memory import (
+    AHEAD,
+    KEEP_AGES,
+    KEEP_CROSS_MAP,
+    KEEP_DRIFT,
+    KEEP_MAP,
+    KEEP_SELF_MAP,
+    PENDING,
+    lifetimes,
+)
 from tocache.plan.plan import ALL, SKIPPED, Plan
 
 # More forwards than this in one step mean that nobody tells us when a step ends.
@@ -159,6 +168,7 @@ class Run:
         self._anatomies = anatomies
         self.new_plan = True
         self._lifetimes = lifetimes(self.record.plan)
+        self._how = _forecast_of(self.record.plan)
         # the last site of a scope keeps its ages: all of them are full where that one is, also when block 0 alone is
         self._home = {i: scope[-1] for scope in self.plan.scopes for i in scope}
         while len(self._caches) < len(self._anatomies):
@@ -250,6 +260,8 @@ class Run:
             ages.scatter_(1, index, self.step)
         else:
             cache.fresh_at[home] = None
+        if not keep & KEEP_DRIFT:
+            cache.drift[home] = None
         if site.self_map is not None and not keep & KEEP_SELF_MAP:
             cache.maps[position[site.self_map]] = {}
             self.cache.weigh(position[site.self_map])
@@ -275,6 +287,8 @@ class Run:
         """Site `i` has computed everything."""
         assert self.row is not None
         cache = self.cache
+        if self.row.keep[i] & KEEP_DRIFT and cache.count(i):
+            cache.watch(i, self._home[i], self.step, value.detach(), self._forecast(i))
         if self.row.features[i] and i not in self.refused:
             cache.keep(i, value, self.step)
         if self._home.get(i) == i:
@@ -301,8 +315,7 @@ class Run:
         return value
 
     def _forecast(self, i: int) -> torch.Tensor:
-        forecast = forecast_reuse if self.plan.policy.stale == "reuse" else forecast_polynomial
-        return forecast(self.cache.features(i), self.step)
+        return extrapolate(self.cache.features(i), self.step, self._how)
 
     def _settle(self, i: int) -> None:
         """Frees what no later step reads, fetches what is read next, and takes note of the bytes held."""
@@ -317,6 +330,14 @@ class Run:
         self.record.peak_bytes = max(self.record.peak_bytes, held)
         held = sum(other.held_device for other in self._caches)
         self.record.peak_device_bytes = max(self.record.peak_device_bytes, held)
+
+
+def _forecast_of(plan: Plan) -> Forecast | None:
+    """What the plan's policy says of stale tokens; None where their features are reused."""
+    policy = plan.policy
+    if policy.stale == "reuse":
+        return None
+    return Forecast(policy.stale, policy.order, policy.contraction, policy.ridge, plan.steps)
 
 
 def _is_ours(value: torch.Tensor) -> bool:

@@ -1,11 +1,21 @@
-"""What stale tokens get: the feature as it was, or its forecast."""
+"""What stale tokens get: the feature as it was, or its forecast.
+
+Every forecast here is a sum of the cached features, each with a weight that only the times decide: when the features
+were computed, and what step it is. So a forecast is a function from times to weights, worked out on plain numbers,
+and one pass over the features.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from math import factorial
 
+import numpy as np
 import torch
+
+Weights = tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -16,28 +26,118 @@ class Feature:
     step: int
 
 
-def forecast_reuse(history: Sequence[Feature], step: int) -> torch.Tensor:
-    """The newest feature as it is: the stored tensor itself, so that fresh rows can be written into it."""
-    return history[-1].value
+@dataclass(frozen=True)
+class Forecast:
+    """How stale tokens are forecast from the last features.
 
-
-def forecast_polynomial(history: Sequence[Feature], step: int) -> torch.Tensor:
-    """Newton's polynomial through the last full features, at `step`; a new tensor.
-
-    With m + 1 features it is exact on polynomials of degree m, whatever the spacing of the full steps. Of first
-    order it is TaylorSeer's forecast (arXiv 2503.06923), which from the second order on reads the finite differences
-    as derivatives instead and so is no longer exact.
+    basis        "polynomial", "taylor", "hermite" or "chebyshev"
+    order        degree of the forecast; fewer features than it needs lower it
+    contraction  of the Hermite basis, 0 … 1
+    ridge        weight of the Chebyshev fit's penalty
+    steps        of the run, over which the Chebyshev polynomials are laid
     """
-    # divided differences of the values in order of time, newest first, so that fewer features mean a lower order
-    newest_first = list(reversed(history))
-    at = [feature.step for feature in newest_first]
-    differences = [feature.value.float() for feature in newest_first]
-    forecast = differences[0].clone()
-    factor = 1.0
-    for order in range(1, len(at)):
-        differences = [
-            (differences[j] - differences[j + 1]) / (at[j] - at[j + order]) for j in range(len(differences) - 1)
-        ]
-        factor *= step - at[order - 1]
-        forecast += factor * differences[0]
-    return forecast.to(history[-1].value.dtype)
+
+    basis: str
+    order: int
+    contraction: float = 0.5
+    ridge: float = 0.1
+    steps: int = 50
+
+    def weights(self, at: tuple[int, ...], step: int) -> Weights:
+        """The weight at `step` of each feature computed at the steps `at`, oldest first."""
+        return _BASES[self.basis](self, at, step)
+
+
+def extrapolate(history: Sequence[Feature], step: int, how: Forecast | None) -> torch.Tensor:
+    """The feature at `step`, (rows, tokens, width) in its dtype.
+
+    Where `how` is None it is reused: the newest stored tensor itself, so that fresh rows can be written into it.
+    Otherwise it is a new tensor, summed up in float32.
+    """
+    newest = history[-1].value
+    if how is None:
+        return newest
+    weights = how.weights(tuple(feature.step for feature in history), step)
+    total = newest.float() * weights[-1]
+    for feature, weight in zip(history[:-1], weights[:-1], strict=True):
+        if weight:
+            total.add_(feature.value, alpha=weight)
+    return total.to(newest.dtype)
+
+
+@lru_cache(maxsize=4096)
+def newton_weights(how: Forecast, at: tuple[int, ...], step: int) -> Weights:
+    """Newton's polynomial through the last order + 1 features.
+
+    Exact on polynomials of that degree, whatever the spacing of the full steps.
+    """
+    used = np.asarray(at[-(how.order + 1) :], dtype=np.float64)
+    others = [np.delete(used, i) for i in range(len(used))]
+    lagrange = [float(np.prod((step - o) / (used[i] - o))) for i, o in enumerate(others)]
+    return _padded(lagrange, len(at))
+
+
+@lru_cache(maxsize=4096)
+def taylor_weights(how: Forecast, at: tuple[int, ...], step: int) -> Weights:
+    """TaylorSeer's forecast (Liu et al., arXiv 2503.06923): finite differences read as derivatives.
+
+    Of first order it is the line through the last two features. From the second order on the differences, which are
+    those around a moment that lies before the newest feature, make it inexact on parabolas.
+    """
+    return _taylor(how, at, step, lambda n, x: x**n)
+
+
+@lru_cache(maxsize=4096)
+def hermite_weights(how: Forecast, at: tuple[int, ...], step: int) -> Weights:
+    """HiCache's forecast (Feng et al., arXiv 2508.16984): TaylorSeer's with scaled Hermite polynomials.
+
+    In place of xⁿ stands σⁿ Hₙ(σx), of the physicists' polynomials and a contraction σ, which damps long forecasts.
+    """
+    sigma = how.contraction
+    return _taylor(how, at, step, lambda n, x: sigma**n * _hermite(n, sigma * x))
+
+
+@lru_cache(maxsize=4096)
+def chebyshev_weights(how: Forecast, at: tuple[int, ...], step: int) -> Weights:
+    """Spectrum's forecast (Han et al., arXiv 2603.01623): Chebyshev polynomials fitted to all kept features, by ridge.
+
+    The polynomials span the whole run, so that a forecast ahead of the features is still within their interval.
+    """
+    span = max(1, how.steps)
+    basis = np.polynomial.chebyshev.chebvander(2 * np.asarray([*at, step], dtype=np.float64) / span - 1, how.order)
+    design, now = basis[:-1], basis[-1]
+    fit = np.linalg.solve(design.T @ design + how.ridge * np.eye(how.order + 1), design.T)
+    return tuple(float(weight) for weight in now @ fit)
+
+
+_BASES: dict[str, Callable[[Forecast, tuple[int, ...], int], Weights]] = {
+    "polynomial": newton_weights,
+    "taylor": taylor_weights,
+    "hermite": hermite_weights,
+    "chebyshev": chebyshev_weights,
+}
+
+
+def _taylor(how: Forecast, at: tuple[int, ...], step: int, power: Callable[[int, float], float]) -> Weights:
+    """Σ Dₙ · power(n, x) / n!, x steps after the newest feature.
+
+    Dₙ is the difference of the Dₙ₋₁ at the last two features, divided by their distance, all of it linear in the
+    features: here each is a row of weights.
+    """
+    used = at[-(how.order + 1) :]
+    count = len(used)
+    rows = list(np.eye(count))  # D₀ at each feature, oldest first
+    total = rows[-1].copy()
+    for n in range(1, count):
+        rows = [(rows[i + 1] - rows[i]) / (used[i + n] - used[i + n - 1]) for i in range(len(rows) - 1)]
+        total += rows[-1] * power(n, step - used[-1]) / factorial(n)
+    return _padded(total, len(at))
+
+
+def _hermite(n: int, x: float) -> float:
+    return float(np.polynomial.hermite.hermval(x, [0.0] * n + [1.0]))
+
+
+def _padded(weights: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]], count: int) -> Weights:
+    """`weights` of the newest features, with 0 for the older ones."""
+    return (0.0,) * (count - len(weights)) + tuple(float(weight) for weight in weights)

@@ -32,6 +32,8 @@ class PassCache:
     maps[i]      base score → (rows, tokens) float32, as last read off site i's attention
     fresh_at[i]  (rows, tokens) int32 step at which each token of the scope that ends at site i was last fresh;
                  None where all of them were fresh at `full_at[i]`
+    drift[i]     (rows, tokens) float32: by how much a step the tokens of that scope moved away from what would have
+                 been served, as its newest full step found; None where there was nothing to compare with
 
     Args:
         storage: of features: "same", "int8" or "fp8" (see `pack`).
@@ -53,6 +55,8 @@ class PassCache:
         self.maps: list[dict[str, torch.Tensor]] = [{} for _ in range(self.sites)]
         self.fresh_at: list[torch.Tensor | None] = [None] * self.sites
         self.full_at = [-1] * self.sites
+        self.drift: list[torch.Tensor | None] = [None] * self.sites
+        self._watched = [-1] * self.sites
         self._device: torch.device | None = None
         self._bytes = [(0, 0)] * self.sites
         self.held = self._held_device = 0
@@ -129,12 +133,25 @@ class PassCache:
             kept.arriving = self.host.fetch(kept.packed, self._device)
         return kept.arriving.take()
 
+    def watch(self, i: int, home: int, step: int, value: torch.Tensor, served: torch.Tensor) -> None:
+        """Adds to the scope's drift what site `i`, which computes all of `value` at `step`, would have been off.
+
+        Both (rows, tokens, width). A token's distance counts by the steps since it was fresh.
+        """
+        moved = torch.linalg.vector_norm(value.float() - served.float(), dim=-1)  # (rows, tokens)
+        ages = self.fresh_at[home]
+        moved /= step - (self.full_at[home] if ages is None else ages)
+        drift = self.drift[home] if self._watched[home] == step else None
+        self.drift[home] = moved if drift is None else drift + moved
+        self._watched[home] = step
+        self.weigh(home)
+
     # ── bytes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def weigh(self, i: int) -> None:
         """Takes note of the bytes that are held for site `i` now."""
-        ages = self.fresh_at[i]
-        small = sum(values.nbytes for values in self.maps[i].values()) + (0 if ages is None else ages.nbytes)
+        numbers = [*self.maps[i].values(), self.fresh_at[i], self.drift[i]]
+        small = sum(tensor.nbytes for tensor in numbers if tensor is not None)
         total = small + sum(kept.packed.nbytes for kept in self._kept[i])
         device = small + sum(kept.device_bytes(self.host is None) for kept in self._kept[i])
         before = self._bytes[i]

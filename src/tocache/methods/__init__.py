@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 from tocache.methods.base import Method, fill_table
+from tocache.methods.composed import Composed
+from tocache.methods.delta_dit import DeltaDiT
+from tocache.methods.duca import DuCa
 from tocache.methods.fora import FORA
+from tocache.methods.forecasting import HiCache, Newton, Spectrum, TaylorSeer
 from tocache.methods.pab import PAB
 from tocache.methods.planned import Planned
+from tocache.methods.tgate import TGATE
 from tocache.methods.toca import ToCa
 from tocache.methods.uncached import Uncached
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Uncached, FORA, PAB, ToCa)}
+METHODS: dict[str, type[Method]] = {
+    method.name: method
+    for method in (Uncached, FORA, PAB, DeltaDiT, TGATE, ToCa, DuCa, TaylorSeer, HiCache, Newton, Spectrum)
+}
 """The methods that the command line knows, by name."""
 
-__all__ = ["FORA", "METHODS", "PAB", "Method", "Planned", "ToCa", "Uncached", "fill_table"]
+__all__ = [
+    "FORA",
+    "METHODS",
+    "PAB",
+    "TGATE",
+    "Composed",
+    "DeltaDiT",
+    "DuCa",
+    "HiCache",
+    "Method",
+    "Newton",
+    "Planned",
+    "Spectrum",
+    "TaylorSeer",
+    "ToCa",
+    "Uncached",
+    "fill_table",
+]

@@ -11,7 +11,7 @@ from tocache.methods.base import Method, check, check_interval, fill_table, is_c
 from tocache.models.registry import recipe_named
 from tocache.plan.anatomy import KINDS, Anatomy
 from tocache.plan.plan import Plan
-from tocache.plan.policy import SCORES, SHARES
+from tocache.plan.policy import COMBINATIONS, SCORES, SHARES, STALE
 from tocache.plan.recipe import Recipe
 
 
@@ -26,11 +26,13 @@ class ToCa(Method):
     ratio          "weighted" (published: by time, depth and kind of sub-layer) or "constant"
     time, depth    the weights of a weighted ratio (§3.4); kinds: the factor of each kind of site, by name
     scores         base scores by weight: {"influence": 1} is s1 (self-attention), {"entropy": 1} s2
-                   (cross-attention); also "random", "norm", "similarity", "value-norm", "key-norm"
+                   (cross-attention); also "drift", "random", "norm", "similarity", "value-norm", "key-norm"
     staleness      weight of s3, 0 switches it off
     spread         weight of s4, 0 switches it off; spread_size: side of its cells, in tokens
     share          how widely one choice is shared: "sublayer" (published), "block" or "step"
     together       whether both guidance halves choose the same tokens
+    combine        "sum" (published) or "product" of scores and staleness (see Policy)
+    stale, order   what the other tokens get: "reuse" (published), or the basis of a forecast and its order
     """
 
     name: ClassVar[str] = "toca"
@@ -49,6 +51,9 @@ class ToCa(Method):
     spread_size: int | None = None
     share: str = "sublayer"
     together: bool | None = None
+    combine: str = "sum"
+    stale: str = "reuse"
+    order: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,6 +78,9 @@ class ToCa(Method):
                 check(name, key, key in known, " | ".join(known))
                 check(f"{name}[{key!r}]", weight, is_number(weight, 0, math.inf), "a number >= 0")
         check("share", self.share, self.share in SHARES, " | ".join(SHARES))
+        check("combine", self.combine, self.combine in COMBINATIONS, " | ".join(COMBINATIONS))
+        check("stale", self.stale, self.stale in STALE, " | ".join(STALE))
+        check("order", self.order, isinstance(self.order, int) and 0 <= self.order <= 4, "0 … 4")
         check("together", self.together, self.together in (None, True, False), "None | True | False")
         check("seed", self.seed, isinstance(self.seed, int) and self.seed >= 0, "an integer >= 0")
         size = self.spread_size
@@ -102,6 +110,9 @@ class ToCa(Method):
                 _given(recipe.policy, self, "scores", "staleness", "spread", "spread_size", "together"),
                 interval=interval,
                 share=self.share,
+                combine=self.combine,
+                stale=self.stale,
+                order=self.order,
                 seed=self.seed,
             ),
         )

@@ -7,7 +7,7 @@ from tocache.plan.files import load_plan, plan_from_dict, plan_to_dict, save_pla
 from tocache.plan.memory import Lifetimes, flops_scores, lifetimes
 from tocache.plan.plan import ALL, SKIPPED, Plan, kind_of
 from tocache.plan.policy import Policy
-from tocache.plan.schedule import Cycles, Every, Listed, Schedule, Sensitive, Weighted
+from tocache.plan.schedule import Cycles, Every, Listed, Schedule, Sensitive, Spaced, Weighted
 
 __all__ = [
     "ALL",
@@ -25,6 +25,7 @@ __all__ = [
     "Schedule",
     "Sensitive",
     "Site",
+    "Spaced",
     "Weighted",
     "flops_by_site",
     "flops_planned",

@@ -25,6 +25,7 @@ KEEP_MAP = 1  # what the site's attention map says of its tokens
 KEEP_SELF_MAP = 2  # the self-attention map that this site's choice was scored by
 KEEP_CROSS_MAP = 4  # the cross-attention map that it was scored by
 KEEP_AGES = 8  # how long each token of the site's scope has been stale
+KEEP_DRIFT = 16  # how far the tokens of the site's scope were from what would have been served
 
 Bits = NDArray[np.uint8]
 AGE_BYTES = 4  # int32
@@ -99,8 +100,11 @@ def _lifetimes(plan: Plan) -> Lifetimes:
     keep = np.zeros(plan.fresh.shape, dtype=np.uint8)
     ledger = _Ledger(plan)
     for p in range(plan.passes):
+        if plan.policy.watches_features:
+            for scope in plan.scopes:
+                _drifts(plan, p, scope, keep, ledger)
         for i, site in enumerate(plan.sites):
-            _features(plan, p, i, features, ledger)
+            _features(plan, p, i, features, keep, ledger)
             if site.kind in (SELF_ATTENTION, CROSS_ATTENTION):
                 _maps(plan, p, i, site, keep, ledger)
         if plan.policy.staleness:
@@ -122,15 +126,16 @@ def flops_scores(plan: Plan) -> int:
     return int((kept * looked * costs[None] // tokens[None]).sum())
 
 
-def _features(plan: Plan, p: int, i: int, features: Bits, ledger: _Ledger) -> None:
+def _features(plan: Plan, p: int, i: int, features: Bits, keep: Bits, ledger: _Ledger) -> None:
     amounts, events = plan.amounts[:, p, i], ledger.event(p, i)
     size = _stored_bytes(plan, p, i)
     written = np.flatnonzero(amounts == ALL)
-    reads = np.flatnonzero(amounts >= 0)
+    # a step that watches the drift reads the features before it writes a new one
+    reads = np.flatnonzero((amounts >= 0) | (keep[:, p, i] & KEEP_DRIFT > 0))
     for n, start in enumerate(written):
         # with a history of h, a feature is still read when h − 1 newer ones have been written
         stop = written[n + plan.policy.history] if n + plan.policy.history < len(written) else plan.steps
-        read = reads[(reads > start) & (reads < stop)]
+        read = reads[(reads > start) & (reads <= stop)]
         if read.size:
             features[start : read[-1], p, i] += 1
             ledger.add(_Life(int(events[start]), int(events[read[-1]]), size), feature=True)
@@ -185,6 +190,27 @@ def _maps(plan: Plan, p: int, i: int, site: Site, keep: Bits, ledger: _Ledger) -
                 event = ledger.event(p, j)
                 bit = KEEP_SELF_MAP if is_self else KEEP_CROSS_MAP
                 keep[:, p, j][(event > born) & (event < last) & (plan.choices[:, p, j] > 0)] |= bit
+
+
+def _drifts(plan: Plan, p: int, scope: tuple[int, ...], keep: Bits, ledger: _Ledger) -> None:
+    anatomy, home = plan.anatomies[p], scope[-1]
+    size = anatomy.shape.rows * anatomy.tokens(plan.sites[home]) * SCORE_BYTES
+    chosen = np.sort(np.concatenate([ledger.event(p, j)[plan.choices[:, p, j] > 0] for j in scope]))
+    written = ledger.event(p, home)[plan.amounts[:, p, home] == ALL]
+    first = np.sort(np.concatenate([ledger.event(p, j)[plan.amounts[:, p, j] == ALL] for j in scope]))
+    for n, (born, died) in enumerate(_spans(written, ledger.change.size)):
+        choices = chosen[(chosen > born) & (chosen < died)]
+        if n == 0 or not choices.size:  # the first full step has nothing to compare with
+            continue
+        step = born // (plan.passes * len(plan.sites))
+        for j in scope:
+            if plan.amounts[step, p, j] == ALL:
+                keep[step, p, j] |= KEEP_DRIFT
+        start = first[first >= step * plan.passes * len(plan.sites)][0]
+        ledger.add(_Life(int(start), int(choices[-1]), size))
+        for j in scope:
+            event = ledger.event(p, j)
+            keep[:, p, j][(event > born) & (event < choices[-1]) & (plan.choices[:, p, j] > 0)] |= KEEP_DRIFT
 
 
 def _ages(plan: Plan, p: int, scope: tuple[int, ...], keep: Bits, ledger: _Ledger) -> None:

@@ -9,13 +9,15 @@ from typing import Any
 from tocache.errors import OptionError, PlanFileError
 
 SHARES = ("sublayer", "block", "step")
-STALE = ("reuse", "polynomial")
+STALE = ("reuse", "polynomial", "taylor", "hermite", "chebyshev")
 STORAGES = ("same", "int8", "fp8")
-# What a base score is computed from: an attention map, the site's own input, or nothing at all.
+# What a base score is computed from: an attention map, the site's own input, its features, or nothing at all.
 SELF_MAP_SCORES = ("influence", "value-norm", "key-norm")
 CROSS_MAP_SCORES = ("entropy",)
 INPUT_SCORES = ("norm", "similarity")
-SCORES = (*SELF_MAP_SCORES, *CROSS_MAP_SCORES, *INPUT_SCORES, "random")
+FEATURE_SCORES = ("drift",)
+SCORES = (*SELF_MAP_SCORES, *CROSS_MAP_SCORES, *INPUT_SCORES, *FEATURE_SCORES, "random")
+COMBINATIONS = ("sum", "product")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Policy:
     """Which tokens are fresh and what stale ones get.
 
     score = Σ weight · base score, + staleness · age / interval (s3), then × (1 + spread) for the best token of each
-    spread_size × spread_size cell of the image grid (s4).
+    spread_size × spread_size cell of the image grid (s4). As a product, the weights are exponents:
+    Π base score ^ weight · ((age + 1) / interval) ^ staleness.
     """
 
     scores: Mapping[str, float] = field(default_factory=dict)  # base scores (s1 "influence", s2 "entropy", …)
@@ -33,16 +36,21 @@ class Policy:
     spread_size: int = 2
     share: str = "sublayer"  # one choice of tokens per sub-layer, per block or per step
     together: bool = False  # both guidance halves choose the same tokens
-    stale: str = "reuse"
-    order: int = 0  # order of the forecast
+    stale: str = "reuse"  # or the basis of a forecast
+    order: int = 0  # of the forecast
+    window: int = 0  # past full features that it is made of; 0: order + 1
+    contraction: float = 0.5  # of the Hermite basis
+    ridge: float = 0.1  # of the Chebyshev fit
     seed: int = 0  # of the random score
     storage: str = "same"  # of features: their own dtype, or 8 bits a number and one float32 scale a token
     offload: bool = False  # features are kept in the host's memory and fetched shortly before they are read
+    combine: str = "sum"  # of base scores and staleness
 
     def __post_init__(self) -> None:
         for name in self.scores:
             if name not in SCORES:
                 raise OptionError(f"scores: unknown base score {name!r}; allowed: {', '.join(SCORES)}")
+        _check("combine", self.combine, self.combine in COMBINATIONS, " | ".join(COMBINATIONS))
         _check("share", self.share, self.share in SHARES, " | ".join(SHARES))
         _check("stale", self.stale, self.stale in STALE, " | ".join(STALE))
         _check("interval", self.interval, self.interval >= 1, "an integer >= 1")
@@ -50,6 +58,10 @@ class Policy:
         for name in ("staleness", "spread"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "a number >= 0")
         _check("order", self.order, 0 <= self.order <= 4, "0 … 4")
+        enough = self.window == 0 or self.order < self.window <= 32
+        _check("window", self.window, enough, f"0, or {self.order + 1} … 32 at order {self.order}")
+        _check("contraction", self.contraction, 0 < self.contraction <= 1, "above 0, up to 1")
+        _check("ridge", self.ridge, self.ridge > 0, "a number > 0")
         _check("storage", self.storage, self.storage in STORAGES, " | ".join(STORAGES))
         _check("offload", self.offload, isinstance(self.offload, bool), "True | False")
 
@@ -64,9 +76,14 @@ class Policy:
         return tuple(name for name in self.scores if name in CROSS_MAP_SCORES)
 
     @property
+    def watches_features(self) -> bool:
+        """Whether full steps compare what they compute with what would have been served."""
+        return any(name in FEATURE_SCORES for name in self.scores)
+
+    @property
     def history(self) -> int:
         """How many past full features a stale token's value is made of."""
-        return self.order + 1 if self.stale == "polynomial" else 1
+        return 1 if self.stale == "reuse" else self.window or self.order + 1
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -152,3 +152,29 @@ class Listed:
         full = np.zeros(steps, dtype=np.bool_)
         full[[0, *(s for s in self.steps if s < steps)]] = True
         return full
+
+
+@dataclass(frozen=True)
+class Spaced:
+    """`count` full steps whose distances grow or shrink over the run: step number n · (i / count) ^ power of n steps.
+
+    A power above 1 puts more of them at the beginning, below 1 at the end. Where two would fall on one step, the later
+    ones move on.
+    """
+
+    count: int
+    power: float = 1.0
+    warmup: int = 1  # the first ones follow each other, as forecasts need them to
+
+    def full(self, steps: int, site: Site) -> Booleans:
+        full = np.zeros(steps, dtype=np.bool_)
+        full[: max(1, self.warmup)] = True
+        rest = self.count - max(1, self.warmup)
+        free, begin = steps - max(1, self.warmup), max(1, self.warmup)
+        last = begin - 1
+        for i in range(1, rest + 1):
+            wish = begin - 1 + round(free * (i / (rest + 1)) ** self.power)
+            last = max(last + 1, wish)
+            if last < steps:
+                full[last] = True
+        return full

@@ -3,6 +3,8 @@
 from tocache.tokens.scores import (
     add_staleness,
     merge_halves,
+    multiply_staleness,
+    score_drift,
     score_entropy,
     score_influence,
     score_key_norm,
@@ -17,6 +19,8 @@ from tocache.tokens.spread import spread_bonus
 __all__ = [
     "add_staleness",
     "merge_halves",
+    "multiply_staleness",
+    "score_drift",
     "score_entropy",
     "score_influence",
     "score_key_norm",

@@ -71,6 +71,24 @@ def score_key_norm(keys: torch.Tensor) -> torch.Tensor:
     return _unit_length(lengths.mean(dim=1))
 
 
+def score_drift(drift: torch.Tensor) -> torch.Tensor:
+    """Tokens first that moved farthest from what would have been served in their place.
+
+    `drift` (B, N): per step, as the newest full step found (`PassCache.watch`). Where features are reused it is how
+    far a token's feature moved between two full steps; where they are forecast, how wrong the forecast was.
+    """
+    return _unit_length(drift.float())
+
+
+def multiply_staleness(score: torch.Tensor, age: torch.Tensor | int, *, weight: float, interval: int) -> torch.Tensor:
+    """`score` · ((age + 1) / interval) ^ weight, for scores that are rates: what a stale token has lost until now.
+
+    `score` (B, N); `age` as in `add_staleness`.
+    """
+    passed = (age.float() if isinstance(age, torch.Tensor) else age) + 1
+    return score.float() * (passed / interval) ** weight
+
+
 def add_staleness(score: torch.Tensor, age: torch.Tensor | int, *, weight: float, interval: int) -> torch.Tensor:
     """ToCa's s3: `score` + weight · age / interval, so that no token stays stale for ever.
 

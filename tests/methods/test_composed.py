@@ -1,0 +1,55 @@
+"""Any schedule, budget and policy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tocache.errors import OptionError
+from tocache.methods import Composed, DuCa, TaylorSeer
+from tocache.plan import ALL, Budget, Every, Listed, Policy, Spaced
+from tocache.planning import plan_model
+
+
+def test_the_parts_of_taylorseer_give_its_plan():
+    parts = Composed(Every(3, 2), policy=Policy(stale="taylor", order=1), where="stack")
+    made, whole = (plan_model("dit-xl-2-256", method) for method in (parts, TaylorSeer(3, where="stack")))
+    assert np.array_equal(made.fresh, whole.fresh)
+    assert made.policy == whole.policy
+
+
+def test_fresh_tokens_between_listed_steps_over_forecast_ones():
+    policy = Policy(scores={"drift": 1.0}, stale="polynomial", order=1, share="step")
+    plan = plan_model("dit-xl-2-256", Composed(Listed((1, 5)), Budget(0.25, {"mlp": 1.0}), policy), steps=10)
+    kinds = [plan.kind_of_step(step) for step in range(10)]
+    assert kinds == ["full", "full", *["partial"] * 3, "full", *["partial"] * 4]
+    assert set(np.unique(plan.fresh[2])) == {0, 64}
+
+
+def test_a_served_stack_has_no_fresh_tokens():
+    with pytest.raises(OptionError, match="budget"):
+        Composed(Every(3), Budget(0.2, {"mlp": 1.0}), where="stack")
+    with pytest.raises(OptionError, match="where='blocks'"):
+        Composed(Every(3), where="blocks")
+
+
+@pytest.mark.parametrize("count", [2, 7, 13])
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("warmup", [1, 2])
+def test_spaced_steps_are_as_many_as_were_asked_for(count, power, warmup):
+    full = Spaced(count, power, warmup).full(30, None)
+    assert full.sum() == count
+    assert full[:warmup].all()
+
+
+def test_a_power_above_1_puts_them_early_and_below_1_late():
+    means = [np.flatnonzero(Spaced(8, power).full(40, None)).mean() for power in (2.0, 1.0, 0.5)]
+    assert means == sorted(means)
+    even = np.diff(np.flatnonzero(Spaced(8, 1.0).full(40, None)))
+    assert even.max() - even.min() <= 1
+
+
+def test_more_than_there_are_steps_are_all():
+    assert Spaced(12).full(10, None).all()
+    assert (plan_model("dit-xl-2-256", Composed(Spaced(60)), steps=50).fresh == ALL).all()
+    assert plan_model("dit-xl-2-256", DuCa(1), steps=5).kind_of_step(4) == "full"
