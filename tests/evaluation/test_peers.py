@@ -28,8 +28,8 @@ def draw(case, pipe):
 
 
 def state(pipe):
-    """What a peer could leave behind: instance attributes of modules, the scheduler, the class of the pipeline."""
-    modules = {name: sorted(set(vars(module))) for name, module in pipe.transformer.named_modules()}
+    """What a peer could leave behind: attributes and order of modules, the scheduler, the class of the pipeline."""
+    modules = {name: (sorted(vars(m)), list(m._modules)) for name, m in pipe.transformer.named_modules()}
     return modules, pipe.scheduler, type(pipe)
 
 
@@ -96,7 +96,7 @@ def test_fewer_steps_are_costed_by_their_number(case, pipe, name):
 
 @pytest.mark.skipif(find_spec("cache_dit") is None, reason="needs the extra peers")
 def test_nothing_of_cache_dit_is_left_for_the_next_peer(case, monkeypatch):
-    """It does not take its own `forward` off FLUX's transformer."""
+    """It leaves its own `forward` on FLUX's transformer, and the stacks of blocks in another order."""
     if case.name != "flux":
         pytest.skip("one family will do")
     monkeypatch.setenv("CACHE_DIT_LOG_LEVEL", "error")

@@ -68,13 +68,15 @@ def hooked(pipe: Any, config: Any, apply: str) -> Iterator[None]:
 
 @contextmanager
 def restored(transformer: Any) -> Iterator[None]:
-    """Afterwards no module has an attribute or a hook that it did not have before.
+    """Afterwards no module has an attribute or a hook that it did not have before, and its children stand in order.
 
-    cache-dit leaves its `forward` on FLUX's transformer when it is switched off, and diffusers its empty registries:
-    the next contender would run over them.
+    What packages leave when they are switched off the next contender would run over: cache-dit its `forward` on FLUX's
+    transformer, and the stacks of blocks in another order, by which FirstBlockCache finds the first; diffusers its
+    empty registries.
     """
     names = _names(transformer)
     before = {path: set(vars(module)) for path, module in transformer.named_modules()}
+    order = {path: list(module._modules) for path, module in transformer.named_modules()}
     try:
         yield
     finally:
@@ -83,6 +85,9 @@ def restored(transformer: Any) -> Iterator[None]:
         for path, module in transformer.named_modules():
             for key in set(vars(module)) - before.get(path, set(vars(module))):
                 vars(module).pop(key)
+            for child in order.get(path, ()):
+                if child in module._modules:
+                    module._modules[child] = module._modules.pop(child)
 
 
 @contextmanager
