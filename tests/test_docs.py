@@ -43,11 +43,12 @@ def recipe(name: str) -> dict[str, Any]:
 
 
 class TestQuickstart:
-    def test_snippets_run_in_the_order_of_the_page(self, tmp_path, monkeypatch, capsys):
+    @pytest.mark.parametrize(("name", "count"), [("quickstart.md", 6), ("open-sora.md", 1)])
+    def test_snippets_run_in_the_order_of_the_page(self, tmp_path, monkeypatch, capsys, name, count):
         monkeypatch.chdir(tmp_path)
-        page, names = DOCS / "quickstart.md", {"__name__": "quickstart"}
+        page, names = DOCS / name, {"__name__": "page"}
         shown = [block for block in blocks(page, "python") if block[0] != "no-run"]
-        assert len(shown) > 5
+        assert len(shown) >= count
         for _, line, code in shown:
             execute(page, line, code, names)
             if "pipe" in names:
