@@ -16,15 +16,19 @@ _MASKS = ("slow", "medium", "fast", "ultra")
 
 
 def _swept(curve: str, order: int | None, pipe: Any, steps: int, draw: Draw) -> Sequence[Contender]:
-    """Its default setting, then one block computed and short warm-ups, with rising thresholds."""
-    defaults = _at(curve, "defaults", {}, order)
-    warm = max(2, min(4, steps // 6))
-    ladder = [
-        {"Fn_compute_blocks": 1, "Bn_compute_blocks": 0, "max_warmup_steps": warm, "residual_diff_threshold": threshold}
-        for threshold in _THRESHOLDS
-    ]
-    names = [f"F1B0, warm-up {warm}, threshold {threshold:g}" for threshold in _THRESHOLDS]
-    return [defaults, *(_at(curve, name, options, order) for name, options in zip(names, ladder, strict=True))]
+    """Its default setting, then one block computed and short warm-ups, with rising thresholds.
+
+    TaylorSeer extrapolates after four full steps, not before: its warm-up is that long, until only less can save more.
+    """
+    short = max(2, min(4, steps // 6))
+    ladder = [(short if order is None else 4, threshold) for threshold in _THRESHOLDS]
+    if order is not None:
+        ladder += [(short, threshold) for threshold in _THRESHOLDS[-3:]]
+    swept = [_at(curve, "defaults", {}, order)]
+    for warm, threshold in ladder:
+        options = {"Fn_compute_blocks": 1, "max_warmup_steps": warm, "residual_diff_threshold": threshold}
+        swept.append(_at(curve, f"F1B0, warm-up {warm}, threshold {threshold:g}", options, order))
+    return swept
 
 
 def _masked(pipe: Any, steps: int, draw: Draw) -> Sequence[Contender]:
