@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tocache.engine.reading import read_cross_attention, read_self_attention
+from tocache.engine.reading import attend_rows, read_cross_attention, read_self_attention
 from tocache.engine.run import Run
 from tocache.engine.wiring import Attention, Fused, TokenWise
 from tocache.kernels import gather_rows
@@ -114,6 +114,31 @@ class AttentionLayer:
         return [run.amount(run.index[name]) for name in self.wiring.sites]
 
 
+class AttentionByTokenLayer:
+    """A self-attention of which single tokens can be computed: their queries over the keys and values of all tokens."""
+
+    def __init__(self, wiring: Attention) -> None:
+        self.wiring = wiring
+        self.visit: Visit | None = None  # from the norm, if there is one, to the module
+
+    def handlers(self) -> Mapping[str, ModuleHandler]:
+        return dict.fromkeys(self.wiring.norms, self.norm) | {self.wiring.module: self.module}
+
+    def norm(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+        self.visit = Visit(run, self.wiring.sites[0], x)
+        return again(self.visit.take(x))
+
+    def module(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+        visit, self.visit = self.visit, None
+        if visit is None:
+            visit = Visit(run, self.wiring.sites[0], x)
+            x = visit.take(x)
+        if visit.index is None:
+            return visit.finish(lambda: read_self_attention(run, self.wiring, lambda: again(x)))
+        site, index = visit.site, visit.index
+        return visit.finish(lambda: attend_rows(run, site, index, lambda: again(x)))
+
+
 class FusedLayer:
     """A single-stream block: its fresh tokens pass norm, MLP and output projection, beside their cached attention."""
 
@@ -165,11 +190,13 @@ class FusedLayer:
         return visit.finish(lambda: again(x))
 
 
-SiteLayer = TokenWiseLayer | AttentionLayer | FusedLayer
+SiteLayer = TokenWiseLayer | AttentionLayer | AttentionByTokenLayer | FusedLayer
 
 
 def layer_of(wiring: TokenWise | Attention | Fused) -> SiteLayer:
     """The layer that executes `wiring`."""
     if isinstance(wiring, TokenWise):
         return TokenWiseLayer(wiring)
-    return AttentionLayer(wiring) if isinstance(wiring, Attention) else FusedLayer(wiring)
+    if isinstance(wiring, Fused):
+        return FusedLayer(wiring)
+    return AttentionByTokenLayer(wiring) if wiring.by_token else AttentionLayer(wiring)

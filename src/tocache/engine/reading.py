@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from tocache.engine.probe import Probe, Seen
 from tocache.engine.run import Run
@@ -17,15 +18,18 @@ from tocache.tokens import score_key_norm, score_value_norm
 def read_self_attention(run: Run, wiring: Attention, compute: Callable[[], Any]) -> Any:
     """Runs a self-attention; where later choices need it, keeps the base scores of its tokens by group."""
     sites = [run.index[name] for name in wiring.sites]
-    if not any(run.reads_map(i) for i in sites):
+    keeps_pairs = wiring.by_token and run.keeps_pairs(sites[0])
+    if not keeps_pairs and not any(run.reads_map(i) for i in sites):
         return compute()
-    names = run.plan.policy.self_scores
+    names = run.plan.policy.self_scores if any(run.reads_map(i) for i in sites) else ()
     found: list[dict[str, torch.Tensor]] = []
     tokens = [run.tokens(group) for group in wiring.groups]
 
     def look(seen: Seen) -> torch.Tensor | None:
         if found or not seen.plain:  # adapters may attend again, to tokens of their own
             return None
+        if keeps_pairs and seen.mask is None:
+            run.note_pairs(sites[0], seen.key, seen.value)
         output, whole = None, {}
         for name in names:
             if name == "influence":
@@ -47,6 +51,25 @@ def read_self_attention(run: Run, wiring: Attention, compute: Callable[[], Any])
         if found and run.reads_map(i):
             run.note_map(i, found[wiring.groups.index(group)])
     return y
+
+
+def attend_rows(run: Run, site: int, index: torch.Tensor, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """Runs a self-attention on the tokens `index` (rows, k): their queries over the keys and values of all tokens.
+
+    Those of the other tokens are cached. Returns what `compute` gives, (rows, k, width).
+    """
+    done = False
+
+    def look(seen: Seen) -> torch.Tensor | None:
+        nonlocal done
+        if done or not seen.plain:
+            return None
+        done = True
+        keys, values = run.cache.renew_pairs(site, seen.key, seen.value, index)
+        return F.scaled_dot_product_attention(seen.query, keys, values, scale=seen.scale)
+
+    with Probe(look):
+        return compute()
 
 
 def read_cross_attention(

@@ -21,6 +21,7 @@ from tocache.plan.memory import (
     KEEP_CROSS_MAP,
     KEEP_DRIFT,
     KEEP_MAP,
+    KEEP_PAIRS,
     KEEP_SELF_MAP,
     PENDING,
     lifetimes,
@@ -217,6 +218,8 @@ class Run:
             return False
         if amount == 0:
             return True
+        if self.plan.sites[i].pairs and self.cache.pairs[i] is None:
+            return False
         return self._shared(i) is not None or (self.row is not None and self.row.choices[i] > 0 and self._scored(i))
 
     def _scored(self, i: int) -> bool:
@@ -278,6 +281,14 @@ class Run:
         """Whether site `i`'s attention map must be looked at while it runs."""
         return self.row is not None and bool(self.row.keep[i] & KEEP_MAP)
 
+    def keeps_pairs(self, i: int) -> bool:
+        """Whether a later step computes single tokens of attention `i`, over keys and values that are kept now."""
+        return self.row is not None and bool(self.row.keep[i] & KEEP_PAIRS)
+
+    def note_pairs(self, i: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Keeps the keys and values of attention `i`, (rows, heads, tokens, channels) both."""
+        self.cache.pairs[i] = (_alone(keys), _alone(values))
+
     def note_map(self, i: int, scores: dict[str, torch.Tensor]) -> None:
         """Keeps what site `i`'s attention map says of its tokens, (rows, tokens) float32 by base score."""
         self.cache.maps[i] = scores
@@ -322,6 +333,8 @@ class Run:
         assert self.row is not None
         cache, reads = self.cache, self.row.reads
         cache.trim(i, self.row.features[i])
+        if not self.row.keep[i] & KEEP_PAIRS:
+            cache.pairs[i] = None
         cache.weigh(i)
         if reads:
             following = bisect_right(reads, i)
@@ -338,6 +351,12 @@ def _forecast_of(plan: Plan) -> Forecast | None:
     if policy.stale == "reuse":
         return None
     return Forecast(policy.stale, policy.order, policy.contraction, policy.ridge, plan.steps)
+
+
+def _alone(tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor` without what shares its memory, such as the queries of a fused projection, which would be kept too."""
+    tensor = tensor.detach()
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def _is_ours(value: torch.Tensor) -> bool:

@@ -30,12 +30,16 @@ class Attention:
     `groups` are the groups of its key sequence in order; the output is one tensor where there is one site, and
     otherwise a tuple in the order of `sites`. `norms` are the modules that feed it and
     nobody else, through a modulation that is the same for all tokens of a row; none where it is not.
+
+    `by_token` says that the module may be called with some of the tokens: it has one site, its tokens have no position
+    there, and all of them attend to all.
     """
 
     sites: tuple[str, ...]
     module: str
     norms: tuple[str, ...]
     groups: tuple[str, ...]
+    by_token: bool = False
 
 
 @dataclass(frozen=True)

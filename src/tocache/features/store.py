@@ -32,6 +32,8 @@ class PassCache:
     maps[i]      base score → (rows, tokens) float32, as last read off site i's attention
     fresh_at[i]  (rows, tokens) int32 step at which each token of the scope that ends at site i was last fresh;
                  None where all of them were fresh at `full_at[i]`
+    pairs[i]     keys and values of attention i, (rows, heads, tokens, channels) both, of which single tokens are
+                 computed; always on the device and in their own dtype
     drift[i]     (rows, tokens) float32: by how much a step the tokens of that scope moved away from what would have
                  been served, as its newest full step found; None where there was nothing to compare with
 
@@ -55,6 +57,7 @@ class PassCache:
         self.maps: list[dict[str, torch.Tensor]] = [{} for _ in range(self.sites)]
         self.fresh_at: list[torch.Tensor | None] = [None] * self.sites
         self.full_at = [-1] * self.sites
+        self.pairs: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * self.sites
         self.drift: list[torch.Tensor | None] = [None] * self.sites
         self._watched = [-1] * self.sites
         self._device: torch.device | None = None
@@ -133,6 +136,23 @@ class PassCache:
             kept.arriving = self.host.fetch(kept.packed, self._device)
         return kept.arriving.take()
 
+    def renew_pairs(
+        self, i: int, keys: torch.Tensor, values: torch.Tensor, index: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The keys and values of all tokens, those of the tokens `index` (B, k) replaced: both (B, heads, k, channels).
+
+        They are kept so, too; in place where autograd allows it.
+        """
+        kept = self.pairs[i]
+        assert kept is not None
+        owned = torch.is_inference_mode_enabled() or not (torch.is_grad_enabled() or kept[0].is_inference())
+        whole = kept if owned else (kept[0].clone(), kept[1].clone())
+        rows = torch.arange(index.shape[0], device=index.device).unsqueeze(1)
+        for into, new in zip(whole, (keys, values), strict=True):
+            into[rows, :, index] = new.transpose(1, 2)  # (B, heads, k, channels) -> (B, k, heads, channels)
+        self.pairs[i] = (whole[0].detach(), whole[1].detach())
+        return whole
+
     def watch(self, i: int, home: int, step: int, value: torch.Tensor, served: torch.Tensor) -> None:
         """Adds to the scope's drift what site `i`, which computes all of `value` at `step`, would have been off.
 
@@ -150,7 +170,7 @@ class PassCache:
 
     def weigh(self, i: int) -> None:
         """Takes note of the bytes that are held for site `i` now."""
-        numbers = [*self.maps[i].values(), self.fresh_at[i], self.drift[i]]
+        numbers = [*self.maps[i].values(), self.fresh_at[i], self.drift[i], *(self.pairs[i] or ())]
         small = sum(tensor.nbytes for tensor in numbers if tensor is not None)
         total = small + sum(kept.packed.nbytes for kept in self._kept[i])
         device = small + sum(kept.device_bytes(self.host is None) for kept in self._kept[i])

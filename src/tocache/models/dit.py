@@ -52,7 +52,7 @@ class DiT(ModelFamily):
         layers: list[Layer] = []
         for b in range(len(transformer.transformer_blocks)):
             path = f"{STACK}.{b}"
-            layers.append(Attention((f"{path}.attn1",), f"{path}.attn1", (f"{path}.norm1",), ("image",)))
+            layers.append(Attention((f"{path}.attn1",), f"{path}.attn1", (f"{path}.norm1",), ("image",), by_token=True))
             layers.append(TokenWise(f"{path}.ff", f"{path}.ff", f"{path}.norm3"))
         return layers
 
@@ -79,7 +79,8 @@ class DiT(ModelFamily):
         for b in range(depth):
             attention = f"{STACK}.{b}.attn1"
             place: dict[str, Any] = {"group": "image", "stack": STACK, "block": b, "depth": depth, "width": width}
-            sites.append(Site(attention, SELF_ATTENTION, **place, rows=False))
+            own: dict[str, Any] = {"self_map": attention, "pairs": 2 * width}
+            sites.append(Site(attention, SELF_ATTENTION, **place, rows=True, **own))
             sites.append(Site(f"{STACK}.{b}.ff", MLP, **place, rows=True, self_map=attention))
         costs = self._costs(transformer, shape, width)
         return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), costs * depth)
@@ -94,7 +95,7 @@ class DiT(ModelFamily):
         return (
             Cost(
                 full=rows * (projections + inner_products),
-                token=0,
+                token=rows * (8 * width**2 + 4 * tokens * width + 5 * heads * tokens + width),
                 always=rows * always,
                 scores=rows * 2 * tokens**2 * width,
             ),

@@ -40,7 +40,7 @@ class PixArt(ModelFamily):
         layers: list[Layer] = []
         for b in range(len(transformer.transformer_blocks)):
             path = f"{STACK}.{b}"
-            layers.append(Attention((f"{path}.attn1",), f"{path}.attn1", (f"{path}.norm1",), ("image",)))
+            layers.append(Attention((f"{path}.attn1",), f"{path}.attn1", (f"{path}.norm1",), ("image",), by_token=True))
             # cross-attention reads the token stream itself, and norm2 belongs to the MLP
             layers.append(TokenWise(f"{path}.attn2", f"{path}.attn2"))
             layers.append(TokenWise(f"{path}.ff", f"{path}.ff", f"{path}.norm2"))
@@ -70,7 +70,7 @@ class PixArt(ModelFamily):
             path = f"{STACK}.{b}"
             place: dict[str, Any] = {"group": "image", "stack": STACK, "block": b, "depth": depth, "width": width}
             maps: dict[str, Any] = {"self_map": f"{path}.attn1", "cross_map": f"{path}.attn2"}
-            sites.append(Site(f"{path}.attn1", SELF_ATTENTION, **place, rows=False))
+            sites.append(Site(f"{path}.attn1", SELF_ATTENTION, **place, rows=True, **maps, pairs=2 * width))
             sites.append(Site(f"{path}.attn2", CROSS_ATTENTION, **place, rows=True, **maps))
             sites.append(Site(f"{path}.ff", MLP, **place, rows=True, **maps))
         costs = self._costs(transformer, shape, width)
@@ -83,7 +83,11 @@ class PixArt(ModelFamily):
         attention = tokens * (8 * width**2 + 4 * tokens * width)
         cross, mlp = 4 * width**2 + 4 * text * width, 4 * width * inner  # of one token
         return (
-            Cost(full=rows * attention, token=0, scores=rows * 2 * tokens**2 * width),
+            Cost(
+                full=rows * attention,
+                token=rows * (8 * width**2 + 4 * tokens * width),
+                scores=rows * 2 * tokens**2 * width,
+            ),
             Cost(full=rows * tokens * cross, token=rows * cross, scores=rows * 2 * tokens * text * width),
             Cost(full=rows * tokens * mlp, token=rows * mlp),
         )

@@ -40,6 +40,7 @@ class Site:
     cross_map: str | None = None  # the cross-attention site whose map can
     inside: tuple[str, ...] = ()  # the sites that do not run while this one is served
     span: int = 1  # of a region: how many blocks it covers
+    pairs: int = 0  # channels of the keys and values that computing single tokens of an attention needs
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,10 @@ class Anatomy:
         at = self.sites.index(inside[0])
         sites = (*self.sites[:at], region, *self.sites[at:])
         return replace(self, sites=sites, costs=(*self.costs[:at], Cost(0, 0), *self.costs[at:]))
+
+    def pair_bytes(self, site: Site) -> int:
+        """Bytes of the keys and values of `site`, an attention: rows × tokens × channels of both."""
+        return self.shape.rows * self.tokens(site) * site.pairs * self.shape.itemsize
 
     def feature_bytes(self, site: Site) -> int:
         """Bytes of one cached feature of `site`: rows × tokens × width."""

@@ -25,6 +25,7 @@ KEEP_MAP = 1  # what the site's attention map says of its tokens
 KEEP_SELF_MAP = 2  # the self-attention map that this site's choice was scored by
 KEEP_CROSS_MAP = 4  # the cross-attention map that it was scored by
 KEEP_AGES = 8  # how long each token of the site's scope has been stale
+KEEP_PAIRS = 32  # the keys and values of an attention, to compute single tokens of it
 KEEP_DRIFT = 16  # how far the tokens of the site's scope were from what would have been served
 
 Bits = NDArray[np.uint8]
@@ -107,6 +108,8 @@ def _lifetimes(plan: Plan) -> Lifetimes:
             _features(plan, p, i, features, keep, ledger)
             if site.kind in (SELF_ATTENTION, CROSS_ATTENTION):
                 _maps(plan, p, i, site, keep, ledger)
+            if site.pairs:
+                _pairs(plan, p, i, keep, ledger)
         if plan.policy.staleness:
             for scope in plan.scopes:
                 _ages(plan, p, scope, keep, ledger)
@@ -122,6 +125,8 @@ def flops_scores(plan: Plan) -> int:
     costs = np.array([[cost.scores for cost in anatomy.costs] for anatomy in plan.anatomies], dtype=np.int64)
     tokens = np.array([[anatomy.tokens(site) for site in plan.sites] for anatomy in plan.anatomies], dtype=np.int64)
     looked = np.where(plan.amounts == ALL, tokens[None], np.maximum(plan.amounts, 0))  # tokens whose row is read
+    by_token = [bool(site.pairs) for site in plan.sites]  # column sums of some rows say nothing: they are not read
+    looked[:, :, by_token] = np.where(plan.amounts == ALL, tokens[None], 0)[:, :, by_token]
     kept = (lifetimes(plan).keep & KEEP_MAP) > 0
     return int((kept * looked * costs[None] // tokens[None]).sum())
 
@@ -190,6 +195,17 @@ def _maps(plan: Plan, p: int, i: int, site: Site, keep: Bits, ledger: _Ledger) -
                 event = ledger.event(p, j)
                 bit = KEEP_SELF_MAP if is_self else KEEP_CROSS_MAP
                 keep[:, p, j][(event > born) & (event < last) & (plan.choices[:, p, j] > 0)] |= bit
+
+
+def _pairs(plan: Plan, p: int, i: int, keep: Bits, ledger: _Ledger) -> None:
+    amounts, own = plan.amounts[:, p, i], ledger.event(p, i)
+    reads = own[amounts > 0]
+    for born, died in _spans(own[amounts == ALL], ledger.change.size):
+        read = reads[(reads > born) & (reads < died)]
+        if read.size:
+            last = int(read[-1])
+            ledger.add(_Life(born, last, plan.anatomies[p].pair_bytes(plan.sites[i])))
+            keep[:, p, i][(own >= born) & (own < last) & (amounts != SKIPPED)] |= KEEP_PAIRS
 
 
 def _drifts(plan: Plan, p: int, scope: tuple[int, ...], keep: Bits, ledger: _Ledger) -> None:
