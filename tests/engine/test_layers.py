@@ -100,10 +100,10 @@ def test_computing_all_tokens_as_chosen_ones_equals_computing_all(tiny, table, b
 
     def chosen(fresh, source, anatomy):
         for i, site in enumerate(anatomy.sites):
-            fresh[1:, :, i] = anatomy.tokens(site) if site.rows else 0
+            fresh[1:, :, i] = anatomy.tokens(site) if site.rows and not site.pairs else 0
 
     def everything(fresh, source, anatomy):
-        fresh[1:] = [ALL if site.rows else 0 for site in anatomy.sites]
+        fresh[1:] = [ALL if site.rows and not site.pairs else 0 for site in anatomy.sites]
 
     outputs = []
     for fill, policy in ((chosen, Policy({"norm": 1.0})), (everything, Policy())):

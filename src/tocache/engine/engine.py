@@ -188,7 +188,9 @@ class Engine:
         run.new_plan = False
         if any(site.kind == REGION for site in run.plan.sites) or self._regions:
             self._wire_regions(run.plan)
-        run.refused = {run.index[site] for path, site in self._chunkable.items() if self._is_chunked(path)}
+        run.refused = {
+            run.plan.anatomies[0].index[site] for path, site in self._chunkable.items() if self._is_chunked(path)
+        }
         if run.refused:
             self._warn("chunked feed-forwards call their MLP with part of the tokens: those MLPs are not cached")
         if run.plan.steps <= FEW_STEPS:
@@ -199,18 +201,18 @@ class Engine:
 
     def _call_module(self, handler: ModuleHandler, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run = self.run
-        if run is None or run.row is None:
+        if run is None or run.now is None:
             return call(*args, **kwargs)
         if args:
-            return handler(run, args[0], lambda x: call(x, *args[1:], **kwargs))
+            return handler(run.now, args[0], lambda x: call(x, *args[1:], **kwargs))
         name = next(iter(kwargs))
-        return handler(run, kwargs[name], lambda x: call(**kwargs | {name: x}))
+        return handler(run.now, kwargs[name], lambda x: call(**kwargs | {name: x}))
 
     def _call_block(self, handler: BlockHandler, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run = self.run
-        if run is None or run.row is None:
+        if run is None or run.now is None:
             return call(*args, **kwargs)
-        return handler(run, call, args, kwargs)
+        return handler(run.now, call, args, kwargs)
 
     def _grid(self, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
         return self.family.grid(self.transformer, arguments)

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
+from tocache.engine.pass_run import PassRun
 from tocache.engine.reading import attend_rows, read_cross_attention, read_self_attention
-from tocache.engine.run import Run
 from tocache.engine.wiring import Attention, Fused, TokenWise
 from tocache.kernels import gather_rows
 from tocache.plan.plan import ALL
 
 Again = Callable[[torch.Tensor], Any]
-ModuleHandler = Callable[[Run, torch.Tensor, Again], Any]
+ModuleHandler = Callable[[PassRun, torch.Tensor, Again], Any]
 
 
 class Visit:
@@ -25,7 +25,7 @@ class Visit:
 
     __slots__ = ("amount", "index", "run", "site")
 
-    def __init__(self, run: Run, name: str, x: torch.Tensor) -> None:
+    def __init__(self, run: PassRun, name: str, x: torch.Tensor) -> None:
         self.run, self.site = run, run.index[name]
         self.amount = run.amount(self.site)
         self.index = run.choose(self.site, x, self.amount) if self.amount > 0 else None
@@ -58,11 +58,11 @@ class TokenWiseLayer:
         norm = {} if self.wiring.norm is None else {self.wiring.norm: self.norm}
         return norm | {self.wiring.module: self.module}
 
-    def norm(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+    def norm(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         self.visit = Visit(run, self.wiring.site, x)
         return again(self.visit.take(x))
 
-    def module(self, run: Run, x: torch.Tensor, again: Again) -> torch.Tensor:
+    def module(self, run: PassRun, x: torch.Tensor, again: Again) -> torch.Tensor:
         visit, self.visit = self.visit, None
         if visit is None:
             visit = Visit(run, self.wiring.site, x)
@@ -84,15 +84,15 @@ class AttentionLayer:
         first = dict.fromkeys(self.wiring.norms[:1], self.first_norm)
         return dict.fromkeys(self.wiring.norms, self.norm) | first | {self.wiring.module: self.module}
 
-    def first_norm(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+    def first_norm(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         self.amounts = self._asked(run)
         return self.norm(run, x, again)
 
-    def norm(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+    def norm(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         assert self.amounts is not None
         return again(x if ALL in self.amounts else x[:, :1])
 
-    def module(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+    def module(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         amounts, self.amounts = self.amounts or self._asked(run), None
         sites = [run.index[name] for name in self.wiring.sites]
         if ALL not in amounts:
@@ -110,7 +110,7 @@ class AttentionLayer:
             outputs.append(value if amount == ALL else run.serve(i))
         return tuple(outputs) if isinstance(y, tuple) else outputs[0]
 
-    def _asked(self, run: Run) -> list[int]:
+    def _asked(self, run: PassRun) -> list[int]:
         return [run.amount(run.index[name]) for name in self.wiring.sites]
 
 
@@ -124,11 +124,11 @@ class AttentionByTokenLayer:
     def handlers(self) -> Mapping[str, ModuleHandler]:
         return dict.fromkeys(self.wiring.norms, self.norm) | {self.wiring.module: self.module}
 
-    def norm(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+    def norm(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         self.visit = Visit(run, self.wiring.sites[0], x)
         return again(self.visit.take(x))
 
-    def module(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+    def module(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         visit, self.visit = self.visit, None
         if visit is None:
             visit = Visit(run, self.wiring.sites[0], x)
@@ -157,7 +157,7 @@ class FusedLayer:
             wiring.mlp_out: self.mlp_out,
         }
 
-    def norm(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+    def norm(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         visit = self.visit = Visit(run, self.wiring.site, x)
         served = visit.amount == 0
         self.attends = not served and run.amount(run.index[self.wiring.attention_site]) == ALL
@@ -166,13 +166,13 @@ class FusedLayer:
             run.overrule(visit.site)
         return again(visit.take(x))
 
-    def mlp_in(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+    def mlp_in(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         assert self.visit is not None
         if self.visit.amount == 0:  # nobody reads it, and at small batches reading the weights is what costs
             return x.new_empty(x.shape[0], 1, 1)
         return again(x)
 
-    def attention(self, run: Run, x: torch.Tensor, again: Again) -> Any:
+    def attention(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         visit, site = self.visit, run.index[self.wiring.attention_site]
         assert visit is not None
         if visit.amount == 0:
@@ -184,7 +184,7 @@ class FusedLayer:
         y = run.serve(site)
         return y if visit.index is None else gather_rows(y, visit.index)
 
-    def mlp_out(self, run: Run, x: torch.Tensor, again: Again) -> torch.Tensor:
+    def mlp_out(self, run: PassRun, x: torch.Tensor, again: Again) -> torch.Tensor:
         visit, self.visit = self.visit, None
         assert visit is not None
         return visit.finish(lambda: again(x))

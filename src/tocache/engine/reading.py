@@ -8,14 +8,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from tocache.engine.pass_run import PassRun
 from tocache.engine.probe import Probe, Seen
-from tocache.engine.run import Run
 from tocache.engine.wiring import Attention
 from tocache.kernels import attention_entropy, attention_with_column_sums, scatter_rows
 from tocache.tokens import score_key_norm, score_value_norm
 
 
-def read_self_attention(run: Run, wiring: Attention, compute: Callable[[], Any]) -> Any:
+def read_self_attention(run: PassRun, wiring: Attention, compute: Callable[[], Any]) -> Any:
     """Runs a self-attention; where later choices need it, keeps the base scores of its tokens by group."""
     sites = [run.index[name] for name in wiring.sites]
     keeps_pairs = wiring.by_token and run.keeps_pairs(sites[0])
@@ -45,7 +45,7 @@ def read_self_attention(run: Run, wiring: Attention, compute: Callable[[], Any])
     with Probe(look):
         y = compute()
     if not found:
-        run.record.unread.add(wiring.module)
+        run.cannot_read(wiring.module)
     for i in sites:
         group = run.plan.sites[i].group
         if found and run.reads_map(i):
@@ -53,7 +53,7 @@ def read_self_attention(run: Run, wiring: Attention, compute: Callable[[], Any])
     return y
 
 
-def attend_rows(run: Run, site: int, index: torch.Tensor, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+def attend_rows(run: PassRun, site: int, index: torch.Tensor, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
     """Runs a self-attention on the tokens `index` (rows, k): their queries over the keys and values of all tokens.
 
     Those of the other tokens are cached. Returns what `compute` gives, (rows, k, width).
@@ -73,7 +73,7 @@ def attend_rows(run: Run, site: int, index: torch.Tensor, compute: Callable[[], 
 
 
 def read_cross_attention(
-    run: Run, site: int, compute: Callable[[], torch.Tensor], index: torch.Tensor | None
+    run: PassRun, site: int, compute: Callable[[], torch.Tensor], index: torch.Tensor | None
 ) -> torch.Tensor:
     """Runs a cross-attention on all tokens, or on the rows `index` (rows, k), and keeps the entropies of what it ran.
 
@@ -90,7 +90,7 @@ def read_cross_attention(
     with Probe(look):
         y = compute()
     if not found:
-        run.record.unread.add(run.plan.sites[site].name)
+        run.cannot_read(run.plan.sites[site].name)
     else:
         before = run.cache.maps[site].get("entropy")
         entropy = found[0] if index is None or before is None else scatter_rows(before, found[0], index)

@@ -1,22 +1,10 @@
-"""What a run is told by its plan for one pass, and what it really did."""
+"""What a run did."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from tocache.plan.plan import Plan
-
-
-@dataclass(slots=True)
-class Row:
-    """The plan's entries for one pass of one step as plain lists, indexed by site (see Plan and Lifetimes)."""
-
-    amounts: list[int]
-    choices: list[int]
-    features: list[int]
-    keep: list[int]
-    computed: list[int]  # filled as the sites run: what each of them really did
-    reads: list[int] = field(default_factory=list)  # the sites that read features which are kept on the host, in order
 
 
 @dataclass

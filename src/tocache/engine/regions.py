@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from tocache.engine.intercept import Call, plain_class
-from tocache.engine.run import Run
+from tocache.engine.pass_run import PassRun
 from tocache.engine.wiring import Stack
 from tocache.plan.anatomy import Site
 from tocache.plan.plan import ALL
 
-BlockHandler = Callable[[Run, Call, tuple[Any, ...], dict[str, Any]], Any]
+BlockHandler = Callable[[PassRun, Call, tuple[Any, ...], dict[str, Any]], Any]
 
 
 class RegionLayer:
@@ -31,12 +31,12 @@ class RegionLayer:
     def handler(self, position: int) -> BlockHandler:
         """The handler of the region's block number `position`."""
 
-        def handle(run: Run, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        def handle(run: PassRun, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return self._block(position, run, call, args, kwargs)
 
         return handle
 
-    def _block(self, position: int, run: Run, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _block(self, position: int, run: PassRun, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         i = run.index[self.name]
         if position == 0:
             self.served = run.amount(i) != ALL
@@ -53,7 +53,7 @@ class RegionLayer:
             streams = [stream + part for stream, part in zip(streams, residual, strict=True)]
         return tuple(streams) if len(streams) > 1 else streams[0]
 
-    def _remember(self, run: Run, i: int, output: Any) -> None:
+    def _remember(self, run: PassRun, i: int, output: Any) -> None:
         after = output if isinstance(output, tuple) else (output,)
         residual = [a - b for a, b in zip(after, self.before, strict=True)]
         self.before = []

@@ -1,0 +1,213 @@
+"""One pass of one step: what its sites are told to do, and what becomes of what they compute."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from tocache.engine.choose import choose
+from tocache.features import PassCache, extrapolate
+from tocache.kernels import scatter_rows
+from tocache.plan.memory import (
+    AHEAD,
+    KEEP_AGES,
+    KEEP_CROSS_MAP,
+    KEEP_DRIFT,
+    KEEP_MAP,
+    KEEP_PAIRS,
+    KEEP_SELF_MAP,
+    Lifetimes,
+)
+from tocache.plan.plan import ALL, SKIPPED, Plan
+
+if TYPE_CHECKING:
+    from tocache.engine.run import Run
+
+
+class PassRun:
+    """Stands between the sites of a model and the cache of one pass, from its beginning to its end.
+
+    The plan's entries are plain lists here, indexed by site (see Plan and Lifetimes); `computed` is filled as the sites
+    run, with what each of them really did.
+    """
+
+    def __init__(self, run: Run, plan: Plan, kept: Lifetimes, step: int, number: int, cache: PassCache) -> None:
+        self.run, self.plan, self.step, self.number, self.cache = run, plan, step, number, cache
+        self.amounts: list[int] = plan.amounts[step, number].tolist()
+        self.choices: list[int] = plan.choices[step, number].tolist()
+        self.features: list[int] = kept.features[step, number].tolist()
+        self.keep: list[int] = kept.keep[step, number].tolist()
+        self.computed = [SKIPPED] * len(plan.sites)
+        # the sites that read features which are kept on the host, in order
+        self.reads = [i for i, amount in enumerate(self.amounts) if amount >= 0] if plan.policy.offload else []
+
+    def give_up(self, reason: str) -> None:
+        """The run cannot be followed any more."""
+        self.run.give_up(reason)
+
+    def cannot_read(self, module: str) -> None:
+        """Notes that the queries and keys of an attention could not be seen."""
+        self.run.record.unread.add(module)
+
+    @property
+    def index(self) -> Mapping[str, int]:
+        """Where each site stands in the plan's table, by name."""
+        return self.plan.anatomies[0].index
+
+    @property
+    def halves(self) -> str | None:
+        """Which half of this pass's batch is which; None where rows are independent."""
+        return self.plan.anatomies[self.number].shape.halves
+
+    def tokens(self, group: str) -> int:
+        """Tokens per row of a group in this pass."""
+        return self.plan.anatomies[self.number].shape.tokens[group]
+
+    # ── the sites ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def amount(self, i: int) -> int:
+        """How many tokens site `i` computes now: the plan's word, or ALL where nothing valid is cached."""
+        amount = self.amounts[i]
+        if i in self.run.refused:
+            amount = ALL
+        elif amount != ALL and not self._servable(i, amount):
+            self.overrule(i)
+            return ALL
+        self.computed[i] = amount
+        return amount
+
+    def overrule(self, i: int) -> None:
+        """Notes that site `i` computes everything although its plan, and its own cache, said otherwise."""
+        self.run.record.overruled += 1
+        self.computed[i] = ALL
+
+    def _servable(self, i: int, amount: int) -> bool:
+        if amount == SKIPPED or not self.cache.count(i):
+            return False
+        if amount == 0:
+            return True
+        if self.plan.sites[i].pairs and self.cache.pairs[i] is None:
+            return False
+        return self._shared(i) is not None or (self.choices[i] > 0 and self._scored(i))
+
+    def _scored(self, i: int) -> bool:
+        site, index, policy = self.plan.sites[i], self.plan.anatomies[self.number].index, self.plan.policy
+        for scores, at in ((policy.self_scores, site.self_map), (policy.cross_scores, site.cross_map)):
+            if scores and (at is None or not self.cache.maps[index[at]]):
+                return False
+        return True
+
+    def _shared(self, i: int) -> torch.Tensor | None:
+        number = 0 if self.plan.follows(self.number) else self.number
+        return self.run.chosen.get((number, self.run.home[i]))
+
+    def choose(self, i: int, x: torch.Tensor, amount: int) -> torch.Tensor:
+        """(rows, amount) the tokens that site `i` computes, best first; `x` (rows, tokens, width) is its input."""
+        index = self._shared(i)
+        if index is None:
+            home, count = self.run.home[i], self.choices[i]
+            index = choose(self.plan, self.number, i, home, self.cache, x, count, self.step, self.run.dice)
+            self.run.chosen[self.number, home] = index
+            self._age(i, home, index)
+        index = index[:, :amount]
+        if self.run.on_choice is not None:
+            self.run.on_choice(self.step, self.number, self.plan.sites[i].name, index)
+        return index
+
+    def _age(self, i: int, home: int, index: torch.Tensor) -> None:
+        """Notes which tokens are fresh now, and drops what no later choice reads."""
+        keep, cache, site = self.keep[i], self.cache, self.plan.sites[i]
+        position = self.plan.anatomies[self.number].index
+        if keep & KEEP_AGES:
+            ages = cache.fresh_at[home]
+            if ages is None:
+                tokens = self.plan.anatomies[self.number].tokens(site)
+                ages = index.new_full((index.shape[0], tokens), cache.full_at[home], dtype=torch.int32)
+                cache.fresh_at[home] = ages
+            ages.scatter_(1, index, self.step)
+        else:
+            cache.fresh_at[home] = None
+        if not keep & KEEP_DRIFT:
+            cache.drift[home] = None
+        if site.self_map is not None and not keep & KEEP_SELF_MAP:
+            cache.maps[position[site.self_map]] = {}
+            cache.weigh(position[site.self_map])
+        if site.cross_map is not None and not keep & KEEP_CROSS_MAP:
+            cache.maps[position[site.cross_map]] = {}
+            cache.weigh(position[site.cross_map])
+        cache.weigh(home)
+
+    def reads_map(self, i: int) -> bool:
+        """Whether site `i`'s attention map must be looked at while it runs."""
+        return bool(self.keep[i] & KEEP_MAP)
+
+    def keeps_pairs(self, i: int) -> bool:
+        """Whether a later step computes single tokens of attention `i`, over keys and values that are kept now."""
+        return bool(self.keep[i] & KEEP_PAIRS)
+
+    def note_pairs(self, i: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Keeps the keys and values of attention `i`, (rows, heads, tokens, channels) both."""
+        self.cache.pairs[i] = (_alone(keys), _alone(values))
+
+    def note_map(self, i: int, scores: dict[str, torch.Tensor]) -> None:
+        """Keeps what site `i`'s attention map says of its tokens, (rows, tokens) float32 by base score."""
+        self.cache.maps[i] = scores
+        self.cache.weigh(i)
+
+    def write(self, i: int, value: torch.Tensor) -> None:
+        """Site `i` has computed everything."""
+        cache = self.cache
+        if self.keep[i] & KEEP_DRIFT and cache.count(i):
+            cache.watch(i, self.run.home[i], self.step, value.detach(), self._forecast(i))
+        if self.features[i] and i not in self.run.refused:
+            cache.keep(i, value, self.step)
+        if self.run.home.get(i) == i:
+            cache.fresh_at[i], cache.full_at[i] = None, self.step
+        self._settle(i)
+
+    def serve(self, i: int) -> torch.Tensor:
+        """Site `i` computes nothing: its feature, reused or forecast."""
+        value = self._forecast(i)
+        self._settle(i)
+        return value
+
+    def blend(self, i: int, rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Site `i` has computed some rows (rows, k, width): its feature with those in their places."""
+        reused = self.plan.policy.stale == "reuse"
+        value = self._forecast(i)
+        if reused and self.cache.hands_out_its_own() and not _is_ours(value):
+            value = value.clone()
+        value = scatter_rows(value, rows, index)
+        if reused and self.features[i]:  # a forecast goes through full features alone
+            self.cache.amend(i, value, rows, index)
+        self._settle(i)
+        return value
+
+    def _forecast(self, i: int) -> torch.Tensor:
+        return extrapolate(self.cache.features(i), self.step, self.run.how)
+
+    def _settle(self, i: int) -> None:
+        """Frees what no later step reads, fetches what is read next, and takes note of the bytes held."""
+        cache, reads = self.cache, self.reads
+        cache.trim(i, self.features[i])
+        if not self.keep[i] & KEEP_PAIRS:
+            cache.pairs[i] = None
+        cache.weigh(i)
+        if reads:
+            following = bisect_right(reads, i)
+            cache.fetch(reads[following : following + AHEAD])
+        self.run.note_bytes()
+
+
+def _alone(tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor` without what shares its memory, such as the queries of a fused projection, which would be kept too."""
+    tensor = tensor.detach()
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+
+
+def _is_ours(value: torch.Tensor) -> bool:
+    """Whether `value` may be changed in place: autograd may still need it as it was, or have it in inference mode."""
+    return torch.is_inference_mode_enabled() or not (torch.is_grad_enabled() or value.is_inference())
