@@ -15,6 +15,7 @@ from tocache.engine.engine import Engine
 from tocache.engine.follow import Follower, can_follow
 from tocache.engine.intercept import owner_of
 from tocache.engine.record import Record
+from tocache.engine.run import clock_of
 from tocache.engine.wiring import Guidance
 from tocache.errors import NotEnabledError, OptionError, RunError, UnsupportedModelError
 from tocache.methods import Method, Planned
@@ -178,12 +179,14 @@ def run(target: Any, *, timesteps: Sequence[Any] | torch.Tensor | int, cfg: str 
     if not isinstance(cfg, str | None) or cfg not in CFG:
         raise OptionError(f"cfg={cfg!r} is not allowed; allowed: {', '.join(repr(known) for known in CFG)}")
     engine = _required(target).engine
-    steps = len(timesteps) if hasattr(timesteps, "__len__") else timesteps
-    if not isinstance(steps, Integral) or steps < 1:
+    if not hasattr(timesteps, "__len__") and not isinstance(timesteps, Integral):
         raise OptionError(f"timesteps={timesteps!r} is not allowed; allowed: at least one step")
-    engine.open(lambda: int(steps), guidance=CFG[cfg], explicit=True)
+    times = clock_of(range(int(timesteps)) if isinstance(timesteps, Integral) else timesteps)
+    if not times:
+        raise OptionError(f"timesteps={timesteps!r} is not allowed; allowed: at least one step")
+    engine.open(lambda: times, guidance=CFG[cfg], explicit=True)
     try:
-        yield ManualRun(engine, int(steps))
+        yield ManualRun(engine, len(times))
     finally:
         engine.close()
 

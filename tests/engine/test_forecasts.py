@@ -6,6 +6,9 @@ import pytest
 import torch
 
 import tocache
+from tocache.demo.random_pipelines import random_text_pipeline
+from tocache.engine.intercept import owner_of
+from tocache.engine.run import clock_of
 from tocache.plan import Policy
 
 FULL = (0, 1, 4, 6)  # uneven on purpose
@@ -116,3 +119,51 @@ def test_forecast_tokens_between_fresh_ones(tiny_of, table):
     assert calls == 9 * 4
     for step in range(1, 9):
         torch.testing.assert_close(forecast[step], computed[step], rtol=1e-3, atol=1e-3)
+
+
+class TestClock:
+    TIMES = (1000.0, 990.0, 900.0, 880.0, 500.0, 490.0, 300.0, 100.0, 20.0)
+
+    @pytest.mark.parametrize("clock", ["steps", "times"])
+    def test_a_line_in_time_is_forecast_by_the_clock_of_times_alone(self, tiny_of, table, clock):
+        """Steps of very different lengths, in each of which an MLP's output is a line in the step's time."""
+        tiny = tiny_of("dit")
+        outputs = []
+        for method in (tocache.Uncached(), served(table, Policy(stale="polynomial", order=1, clock=clock))):
+            model = tiny.build()
+            mlps = [Polynomial(1, 16) for _ in model.transformer_blocks]
+            for block, mlp in zip(model.transformer_blocks, mlps, strict=True):
+                block.ff = mlp
+                mlp.net = [None, None, torch.nn.Linear(64, 16)]
+            tocache.enable(model, method)
+            outputs.append([])
+            with tocache.run(model, timesteps=torch.tensor(self.TIMES), cfg=None) as run:
+                for step, time in enumerate(self.TIMES):
+                    for mlp in mlps:
+                        mlp.step = time / 100
+                    outputs[-1].append(tiny.forward(model, step))
+                    run.step()
+        exact = [torch.allclose(a, b, rtol=1e-3, atol=1e-3) for a, b in zip(*outputs, strict=True)]
+        assert exact == [clock == "times" or step in FULL for step in range(9)]
+
+    def test_the_clock_counts_steps_where_times_stand_still_go_back_or_are_none(self):
+        assert clock_of(torch.tensor([3, 2, 1])) == (3.0, 2.0, 1.0)
+        assert clock_of([0.1, 0.5]) == (0.1, 0.5)
+        for times in ([3, 2, 2], [3, 1, 2], ["a", "b", "c"]):
+            assert clock_of(times) == (0.0, 1.0, 2.0)
+
+    def test_a_pipelines_clock_is_its_schedulers(self, tiny_of):
+        pipe = random_text_pipeline(depth=2, sample_size=16)
+        pipe.set_progress_bar_config(disable=True)
+        tocache.enable(pipe, tocache.Newton(2, clock="times"))
+        clocks = []
+        with tocache.watch(pipe, lambda record: clocks.append(owner_of(pipe).engine.run.times)):
+            pipe(
+                "a circle",
+                num_inference_steps=9,
+                output_type="latent",
+                use_resolution_binning=False,
+                clean_caption=False,
+            )
+        assert clocks[0] == tuple(map(float, pipe.scheduler.timesteps.tolist()))
+        assert len(set(clocks)) == 1

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from tocache.features import Feature, Forecast, extrapolate
 
 SHAPE = (2, 3, 4)
+STEPS = tuple(map(float, range(64)))
 BASES = ("polynomial", "taylor", "hermite", "chebyshev")
 
 
 def forecast_polynomial(history, step):
-    return extrapolate(history, step, Forecast("polynomial", order=len(history) - 1))
+    return extrapolate(history, step, Forecast("polynomial", len(history) - 1, STEPS))
 
 
 def polynomial(degree: int, seed: int = 0):
@@ -109,7 +110,7 @@ def published_taylor(values, at, step, order, power):
 def test_taylor_and_hermite_are_what_the_published_recursion_gives(at, order, sigma):
     generator = torch.Generator().manual_seed(order)
     values = [torch.randn(SHAPE, generator=generator, dtype=torch.float64) for _ in at]
-    how = Forecast("taylor", order) if sigma is None else Forecast("hermite", order, contraction=sigma)
+    how = Forecast("taylor", order, STEPS) if sigma is None else Forecast("hermite", order, STEPS, contraction=sigma)
 
     def power(n, x):
         if sigma is None:
@@ -129,15 +130,15 @@ def test_taylor_of_second_order_is_not_exact_on_a_parabola_and_newton_is():
     f = polynomial(2)
     history = [Feature(f(t).float(), t) for t in (0, 3, 6)]
     exact = f(8).float()
-    torch.testing.assert_close(extrapolate(history, 8, Forecast("polynomial", 2)), exact, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(extrapolate(history, 8, Forecast("taylor", 2)), exact, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(extrapolate(history, 8, Forecast("polynomial", 2, STEPS)), exact, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(extrapolate(history, 8, Forecast("taylor", 2, STEPS)), exact, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 def test_chebyshev_is_exact_on_polynomials_as_its_ridge_vanishes(degree):
     f, at = polynomial(degree), (0, 1, 2, 5, 8, 11)
     history = [Feature(f(t).float(), t) for t in at]
-    how = Forecast("chebyshev", order=3, ridge=1e-12, steps=20)
+    how = Forecast("chebyshev", 3, STEPS[:21], ridge=1e-12)
     torch.testing.assert_close(extrapolate(history, 13, how), f(13).float(), rtol=1e-3, atol=1e-3)
 
 
@@ -151,7 +152,7 @@ def test_chebyshev_is_the_ridge_regression():
     fit, *_ = np.linalg.lstsq(rows, targets, rcond=None)
     expected = np.polynomial.chebyshev.chebvander(np.array([step / 6 - 1]), 2) @ fit
     history = [Feature(value.float(), t) for value, t in zip(values, at, strict=True)]
-    forecast = extrapolate(history, step, Forecast("chebyshev", 2, ridge=ridge, steps=steps))
+    forecast = extrapolate(history, step, Forecast("chebyshev", 2, STEPS[: steps + 1], ridge=ridge))
     torch.testing.assert_close(forecast.flatten(), torch.from_numpy(expected[0]).float(), rtol=1e-4, atol=1e-4)
 
 
@@ -160,12 +161,26 @@ def test_chebyshev_is_the_ridge_regression():
 def test_a_feature_that_does_not_change_is_forecast_as_it_is(basis, order):
     value = torch.randn(SHAPE)
     history = [Feature(value, t) for t in (0, 1, 2, 5)]
-    how = Forecast(basis, order, ridge=1e-9, steps=10)
+    how = Forecast(basis, order, STEPS[:11], ridge=1e-9)
     torch.testing.assert_close(extrapolate(history, 7, how), value, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("basis", BASES[:3])
 def test_more_features_than_the_order_needs_change_nothing(basis):
     history = [Feature(torch.randn(SHAPE), t) for t in (0, 2, 5, 6)]
-    how = Forecast(basis, 1)
+    how = Forecast(basis, 1, STEPS)
     assert torch.equal(extrapolate(history, 8, how), extrapolate(history[-2:], 8, how))
+
+
+@pytest.mark.parametrize("basis", BASES)
+def test_a_clock_makes_the_forecast_exact_in_time(basis):
+    """A line in time over steps that are nowhere equally long, forwards and backwards."""
+    for clock in ((0.0, 1.0, 1.5, 4.0, 4.2, 9.0), (999.0, 980.0, 700.0, 690.0, 100.0, 3.0)):
+        line = torch.randn(SHAPE), torch.randn(SHAPE)
+        history = [Feature(line[0] + clock[t] * line[1] / 10, t) for t in (0, 1, 3)]
+        expected = line[0] + clock[4] * line[1] / 10
+        sigma = 0.5**0.5  # σ · H₁(σx) = x
+        how = Forecast(basis, 1, clock, contraction=sigma, ridge=1e-12)
+        torch.testing.assert_close(extrapolate(history, 4, how), expected, rtol=1e-3, atol=1e-2)
+        if basis != "chebyshev":
+            assert not torch.allclose(extrapolate(history, 4, Forecast(basis, 1, STEPS, sigma)), expected, atol=1e-2)

@@ -113,8 +113,12 @@ class Engine:
 
     # ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def open(self, steps: Callable[[], int], *, guidance: Guidance | None = None, explicit: bool = False) -> None:
-        """Begins a run of `steps()` steps, asked when the first forward comes; an unfinished one is given up.
+    def open(
+        self, times: Callable[[], Sequence[float]], *, guidance: Guidance | None = None, explicit: bool = False
+    ) -> None:
+        """Begins a run with a step at each of `times()`, asked when the first forward comes.
+
+        An unfinished one is given up.
 
         An `explicit` run is opened by hand; until it is closed, no scheduler begins another.
         """
@@ -124,7 +128,7 @@ class Engine:
             raise RunError("a run of this transformer is open already; leave it before you open another")
         self.close()
         self._wire()
-        self._announced = steps
+        self._announced = times
         self.explicit = explicit
         self.run = Run(
             passes=(guidance or self.guidance).passes,
@@ -162,7 +166,8 @@ class Engine:
             return call(*args, **kwargs)
         arguments = self._signature.bind(None, *args, **kwargs).arguments
         if run.steps is None:
-            run.steps = self._announced()
+            run.times = tuple(self._announced())
+            run.steps = len(run.times)
         if not run.enter(self.family.measure(self.transformer, arguments), partial(self._grid, arguments)):
             self._warn(f"the run cannot be followed ({run.lost}): everything is computed")
             return call(*args, **kwargs)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tocache.engine.engine import Engine
 from tocache.engine.intercept import Call, Handler, intercept, owner_of, plain_class, release
+from tocache.engine.run import clock_of
 from tocache.engine.wiring import Guidance
 from tocache.errors import RunError
 
@@ -69,11 +70,11 @@ class Follower:
         """The scheduler was given its timesteps: a run begins."""
         scheduler = self.scheduler
 
-        def steps() -> int:
+        def times() -> Sequence[float]:
             # img2img begins in the middle, and says so only after set_timesteps
-            return len(scheduler.timesteps) - (getattr(scheduler, "begin_index", None) or 0)
+            return clock_of(scheduler.timesteps[getattr(scheduler, "begin_index", None) or 0 :])
 
-        self.engine.open(steps)
+        self.engine.open(times)
 
     def tick(self) -> None:
         """The scheduler has made a step."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -34,7 +35,8 @@ class Run:
         anatomy: Callable[[Pass], Anatomy],
         on_choice: Callable[[int, int, str, torch.Tensor], None] | None = None,
     ) -> None:
-        self.steps: int | None = None  # known when the first forward comes
+        self.steps: int | None = None  # known when the first forward comes, and so are the times of the steps
+        self.times: tuple[float, ...] = ()
         self.step = 0
         self.number = 0  # of the pass within the step
         self.now: PassRun | None = None  # None outside of a forward that can be followed
@@ -159,7 +161,7 @@ class Run:
         self._anatomies = anatomies
         self.new_plan = True
         self._lifetimes = lifetimes(self.record.plan)
-        self.how = _forecast_of(self.record.plan)
+        self.how = _forecast_of(self.record.plan, self.times)
         # the last site of a scope keeps its ages: all of them are full where that one is, also when block 0 alone is
         self.home = {i: scope[-1] for scope in self.plan.scopes for i in scope}
         while len(self._caches) < len(self._anatomies):
@@ -170,12 +172,28 @@ class Run:
         self._caches[self.number].clear()
 
 
-def _forecast_of(plan: Plan) -> Forecast | None:
+def clock_of(timesteps: Any) -> tuple[float, ...]:
+    """The times of a run's steps as numbers.
+
+    The numbers of the steps where the times are no numbers or do not run one way: a solver that calls the model twice
+    in a step may stand still or go back.
+    """
+    try:
+        times = tuple(float(time) for time in (timesteps.tolist() if hasattr(timesteps, "tolist") else timesteps))
+    except (TypeError, ValueError):
+        return tuple(map(float, range(len(timesteps))))
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    one_way = all(gap > 0 for gap in gaps) or all(gap < 0 for gap in gaps)
+    return times if one_way else tuple(map(float, range(len(times))))
+
+
+def _forecast_of(plan: Plan, times: tuple[float, ...]) -> Forecast | None:
     """What the plan's policy says of stale tokens; None where their features are reused."""
     policy = plan.policy
     if policy.stale == "reuse":
         return None
-    return Forecast(policy.stale, policy.order, policy.contraction, policy.ridge, plan.steps)
+    clock = times if policy.clock == "times" else tuple(map(float, range(plan.steps)))
+    return Forecast(policy.stale, policy.order, clock, policy.contraction, policy.ridge)
 
 
 def _same(planned: Pass, actual: Pass) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 Weights = tuple[float, ...]
+Times = tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -32,20 +33,25 @@ class Forecast:
 
     basis        "polynomial", "taylor", "hermite" or "chebyshev"
     order        degree of the forecast; fewer features than it needs lower it
+    clock        the time of each step of the run, rising or falling throughout; the Chebyshev polynomials span it
     contraction  of the Hermite basis, 0 … 1
     ridge        weight of the Chebyshev fit's penalty
-    steps        of the run, over which the Chebyshev polynomials are laid
     """
 
     basis: str
     order: int
+    clock: tuple[float, ...]
     contraction: float = 0.5
     ridge: float = 0.1
-    steps: int = 50
 
     def weights(self, at: tuple[int, ...], step: int) -> Weights:
         """The weight at `step` of each feature computed at the steps `at`, oldest first."""
-        return _BASES[self.basis](self, at, step)
+        return _weights(self, at, step)
+
+
+@lru_cache(maxsize=4096)
+def _weights(how: Forecast, at: tuple[int, ...], step: int) -> Weights:
+    return _BASES[how.basis](how, tuple(how.clock[i] for i in at), how.clock[step])
 
 
 def extrapolate(history: Sequence[Feature], step: int, how: Forecast | None) -> torch.Tensor:
@@ -65,52 +71,49 @@ def extrapolate(history: Sequence[Feature], step: int, how: Forecast | None) -> 
     return total.to(newest.dtype)
 
 
-@lru_cache(maxsize=4096)
-def newton_weights(how: Forecast, at: tuple[int, ...], step: int) -> Weights:
+def newton_weights(how: Forecast, at: Times, now: float) -> Weights:
     """Newton's polynomial through the last order + 1 features.
 
     Exact on polynomials of that degree, whatever the spacing of the full steps.
     """
     used = np.asarray(at[-(how.order + 1) :], dtype=np.float64)
     others = [np.delete(used, i) for i in range(len(used))]
-    lagrange = [float(np.prod((step - o) / (used[i] - o))) for i, o in enumerate(others)]
+    lagrange = [float(np.prod((now - o) / (used[i] - o))) for i, o in enumerate(others)]
     return _padded(lagrange, len(at))
 
 
-@lru_cache(maxsize=4096)
-def taylor_weights(how: Forecast, at: tuple[int, ...], step: int) -> Weights:
+def taylor_weights(how: Forecast, at: Times, now: float) -> Weights:
     """TaylorSeer's forecast (Liu et al., arXiv 2503.06923): finite differences read as derivatives.
 
     Of first order it is the line through the last two features. From the second order on the differences, which are
     those around a moment that lies before the newest feature, make it inexact on parabolas.
     """
-    return _taylor(how, at, step, lambda n, x: x**n)
+    return _taylor(how, at, now, lambda n, x: x**n)
 
 
-@lru_cache(maxsize=4096)
-def hermite_weights(how: Forecast, at: tuple[int, ...], step: int) -> Weights:
+def hermite_weights(how: Forecast, at: Times, now: float) -> Weights:
     """HiCache's forecast (Feng et al., arXiv 2508.16984): TaylorSeer's with scaled Hermite polynomials.
 
     In place of xⁿ stands σⁿ Hₙ(σx), of the physicists' polynomials and a contraction σ, which damps long forecasts.
     """
     sigma = how.contraction
-    return _taylor(how, at, step, lambda n, x: sigma**n * _hermite(n, sigma * x))
+    return _taylor(how, at, now, lambda n, x: sigma**n * _hermite(n, sigma * x))
 
 
-@lru_cache(maxsize=4096)
-def chebyshev_weights(how: Forecast, at: tuple[int, ...], step: int) -> Weights:
+def chebyshev_weights(how: Forecast, at: Times, now: float) -> Weights:
     """Spectrum's forecast (Han et al., arXiv 2603.01623): Chebyshev polynomials fitted to all kept features, by ridge.
 
     The polynomials span the whole run, so that a forecast ahead of the features is still within their interval.
     """
-    span = max(1, how.steps)
-    basis = np.polynomial.chebyshev.chebvander(2 * np.asarray([*at, step], dtype=np.float64) / span - 1, how.order)
-    design, now = basis[:-1], basis[-1]
+    begin, end = how.clock[0], how.clock[-1]
+    places = (2 * np.asarray([*at, now]) - begin - end) / ((end - begin) or 1.0)  # -1 … 1
+    basis = np.polynomial.chebyshev.chebvander(places, how.order)
+    design, target = basis[:-1], basis[-1]
     fit = np.linalg.solve(design.T @ design + how.ridge * np.eye(how.order + 1), design.T)
-    return tuple(float(weight) for weight in now @ fit)
+    return tuple(float(weight) for weight in target @ fit)
 
 
-_BASES: dict[str, Callable[[Forecast, tuple[int, ...], int], Weights]] = {
+_BASES: dict[str, Callable[[Forecast, Times, float], Weights]] = {
     "polynomial": newton_weights,
     "taylor": taylor_weights,
     "hermite": hermite_weights,
@@ -118,8 +121,8 @@ _BASES: dict[str, Callable[[Forecast, tuple[int, ...], int], Weights]] = {
 }
 
 
-def _taylor(how: Forecast, at: tuple[int, ...], step: int, power: Callable[[int, float], float]) -> Weights:
-    """Σ Dₙ · power(n, x) / n!, x steps after the newest feature.
+def _taylor(how: Forecast, at: Times, now: float, power: Callable[[int, float], float]) -> Weights:
+    """Σ Dₙ · power(n, x) / n!, x after the time of the newest feature.
 
     Dₙ is the difference of the Dₙ₋₁ at the last two features, divided by their distance, all of it linear in the
     features: here each is a row of weights.
@@ -130,7 +133,7 @@ def _taylor(how: Forecast, at: tuple[int, ...], step: int, power: Callable[[int,
     total = rows[-1].copy()
     for n in range(1, count):
         rows = [(rows[i + 1] - rows[i]) / (used[i + n] - used[i + n - 1]) for i in range(len(rows) - 1)]
-        total += rows[-1] * power(n, step - used[-1]) / factorial(n)
+        total += rows[-1] * power(n, now - used[-1]) / factorial(n)
     return _padded(total, len(at))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from tocache.methods.base import Method, check, check_interval, fill_table, is_number
 from tocache.plan.anatomy import REGION, Anatomy
 from tocache.plan.plan import ALL, Plan, Table
-from tocache.plan.policy import Policy
+from tocache.plan.policy import CLOCKS, Policy
 from tocache.plan.schedule import Every, Schedule
 
 WHERE = ("sublayers", "stack")
@@ -27,16 +27,18 @@ class _Forecasting(Method):
     order: int = 1
     warmup: int = 2
     where: str = "sublayers"
+    clock: str = "steps"
 
     def __post_init__(self) -> None:
         check_interval(self.interval)
         check("order", self.order, isinstance(self.order, int) and 0 <= self.order <= 4, "0 … 4")
         check_interval(self.warmup, "warmup")
         check("where", self.where, self.where in WHERE, " | ".join(WHERE))
+        check("clock", self.clock, self.clock in CLOCKS, " | ".join(CLOCKS))
 
     def plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
         anatomies, fresh = served_between(anatomies, steps, Every(self.interval, self.warmup), self.where)
-        policy = Policy(stale=self.basis, order=self.order, **self._options())
+        policy = Policy(stale=self.basis, order=self.order, clock=self.clock, **self._options())
         return Plan(tuple(anatomies), fresh, policy, str(self))
 
     def _options(self) -> dict[str, Any]:
@@ -51,6 +53,7 @@ class TaylorSeer(_Forecasting):
     interval  steps from one full step to the next
     order     degree of the forecast; until there have been enough full steps it is lower
     warmup    full steps to begin with
+    clock     "steps": the forecast counts the steps, as published; "times": the times that the scheduler gives them
     where     "sublayers": the output of each is forecast, as published; "stack": the residual of all blocks of a stack
               together, one feature instead of some hundred. The published form for the last block's output is close to
               it, but forecasts the input, which is known, as well

@@ -11,7 +11,7 @@ from tocache.methods.base import Method, check, check_interval, fill_table, is_c
 from tocache.models.registry import recipe_named
 from tocache.plan.anatomy import KINDS, Anatomy
 from tocache.plan.plan import Plan
-from tocache.plan.policy import COMBINATIONS, SCORES, SHARES, STALE
+from tocache.plan.policy import CLOCKS, COMBINATIONS, SCORES, SHARES, STALE
 from tocache.plan.recipe import Recipe
 
 
@@ -33,6 +33,7 @@ class ToCa(Method):
     together       whether both guidance halves choose the same tokens
     combine        "sum" (published) or "product" of scores and staleness (see Policy)
     stale, order   what the other tokens get: "reuse" (published), or the basis of a forecast and its order
+    clock          what a forecast counts in: "steps", or the scheduler's "times"
     """
 
     name: ClassVar[str] = "toca"
@@ -54,6 +55,7 @@ class ToCa(Method):
     combine: str = "sum"
     stale: str = "reuse"
     order: int = 0
+    clock: str = "steps"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -80,6 +82,7 @@ class ToCa(Method):
         check("share", self.share, self.share in SHARES, " | ".join(SHARES))
         check("combine", self.combine, self.combine in COMBINATIONS, " | ".join(COMBINATIONS))
         check("stale", self.stale, self.stale in STALE, " | ".join(STALE))
+        check("clock", self.clock, self.clock in CLOCKS, " | ".join(CLOCKS))
         check("order", self.order, isinstance(self.order, int) and 0 <= self.order <= 4, "0 … 4")
         check("together", self.together, self.together in (None, True, False), "None | True | False")
         check("seed", self.seed, isinstance(self.seed, int) and self.seed >= 0, "an integer >= 0")
@@ -113,6 +116,7 @@ class ToCa(Method):
                 combine=self.combine,
                 stale=self.stale,
                 order=self.order,
+                clock=self.clock,
                 seed=self.seed,
             ),
         )

@@ -10,6 +10,7 @@ from tocache.errors import OptionError, PlanFileError
 
 SHARES = ("sublayer", "block", "step")
 STALE = ("reuse", "polynomial", "taylor", "hermite", "chebyshev")
+CLOCKS = ("steps", "times")
 STORAGES = ("same", "int8", "fp8")
 # What a base score is computed from: an attention map, the site's own input, its features, or nothing at all.
 SELF_MAP_SCORES = ("influence", "value-norm", "key-norm")
@@ -38,6 +39,7 @@ class Policy:
     together: bool = False  # both guidance halves choose the same tokens
     stale: str = "reuse"  # or the basis of a forecast
     order: int = 0  # of the forecast
+    clock: str = "steps"  # what a forecast counts in: the numbers of the steps, or the times that the scheduler gives
     window: int = 0  # past full features that it is made of; 0: order + 1
     contraction: float = 0.5  # of the Hermite basis
     ridge: float = 0.1  # of the Chebyshev fit
@@ -57,6 +59,7 @@ class Policy:
         _check("spread_size", self.spread_size, self.spread_size >= 1, "an integer >= 1")
         for name in ("staleness", "spread"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "a number >= 0")
+        _check("clock", self.clock, self.clock in CLOCKS, " | ".join(CLOCKS))
         _check("order", self.order, 0 <= self.order <= 4, "0 … 4")
         enough = self.window == 0 or self.order < self.window <= 32
         _check("window", self.window, enough, f"0, or {self.order + 1} … 32 at order {self.order}")
