@@ -85,6 +85,21 @@ def test_an_interruption_leaves_what_was_measured(case, saved, when):
     assert [row.curve for row in results.rows] == ([] if when.startswith("warming") else ["uncached"])
 
 
+def test_an_interrupted_round_is_left_out(case, saved):
+    only(case, "dit")
+    model, prompts = saved
+
+    def tell(phase, done, total):
+        if done == total // 2 + 1 and phase != "done" and total == 2 * 5:  # in the second of two rounds
+            raise KeyboardInterrupt
+
+    options = {"methods": "fora:interval=2", "peers": "none", "points": (2.0,), "prompts": prompts, "steps": 10}
+    results = bench(model, **options, batch=1, tell=tell)
+    assert results.interrupted
+    assert [row.pictures for row in results.rows] == [1] * 5
+    assert {len(values) for metrics in results.by_picture.values() for values in metrics.values()} == {1}
+
+
 def test_what_cannot_be_asked_is_refused_before_anything_is_loaded(tmp_path):
     for options, message in (
         ({"methods": "foro"}, "unknown method 'foro'"),

@@ -89,12 +89,14 @@ def bench(
         "points": list(points),
         "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
     } | about_machine(pipe.device)
+    real: Tensor | None = None
     try:
         match.prepare(wanted, others, points, tell)
-        real = real_features(pipe, model, max(256, len(tasks)), seed, match.size) if match.scorer.judged else None
+        if match.scorer.judged:
+            real = real_features(pipe, model, max(256, len(tasks)), seed, match.size)
         match.play(tell)
     except KeyboardInterrupt:
-        return match.results(about, None, interrupted=True)
+        return match.results(about, real, interrupted=True)
     return match.results(about, real)
 
 
@@ -115,6 +117,14 @@ class Entry:
     device_bytes: int = 0
     failed: str = ""
 
+    def cut(self, rounds: int, pictures: int) -> None:
+        """Forgets all but the first rounds: an unfinished one would compare different pictures."""
+        self.pictures = min(self.pictures, pictures)
+        self.loops, self.totals = self.loops[:rounds], self.totals[:rounds]
+        self.scores.features = self.scores.features[:rounds]
+        for name, values in self.scores.values.items():
+            self.scores.values[name] = values[:pictures]
+
 
 class Match:
     """One pipeline, its batches of tasks, and the contenders."""
@@ -126,6 +136,7 @@ class Match:
         self.entries: list[Entry] = []
         self.out: list[Row] = []  # what takes no part, and why
         self.size = 0  # side of the pictures
+        self._finished = 0  # rounds
         self._uncached: dict[int, int] = {}  # FLOPs of the uncached model by batch
 
     def prepare(self, wanted: Any, peers: Any, points: Sequence[float], tell: Tell) -> None:
@@ -170,10 +181,14 @@ class Match:
             for entry in playing:
                 if entry.contender.adaptive and not entry.failed and 0 < number < COUNTED:
                     self._count_again(entry, number)
+            self._finished = number + 1
         tell("done", total, total)
 
     def results(self, about: dict[str, Any], real: Tensor | None, *, interrupted: bool = False) -> Results:
-        """Everything that was measured so far."""
+        """Everything that was measured so far; of an interrupted match the finished rounds, where there is one."""
+        if interrupted and self._finished:
+            for entry in (self.reference, *self.entries):
+                entry.cut(self._finished, sum(map(len, self.batches[: self._finished])))
         played = [entry for entry in (self.reference, *self.entries) if entry.pictures or entry.failed]
         rows = tuple(self._row(entry, real) for entry in played)
         by_picture = {f"{e.contender.curve}: {e.contender.setting}": e.scores.values for e in played}

@@ -38,7 +38,7 @@ def draw_pareto(results: Results, path: Path) -> bool:
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
         about = results.about
         figure.suptitle(
-            f"{about['model']}: {about['pictures']} pictures in batches of {about['batch']}, {about['scheduler']}, "
+            f"{about['model']}: {results.pictures} pictures in batches of {about['batch']}, {about['scheduler']}, "
             f"{about['hardware']}",
             fontsize=10,
         )

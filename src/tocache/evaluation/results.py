@@ -81,6 +81,11 @@ class Results:
         """The uncached row; None where nothing was measured."""
         return next((row for row in self.rows if row.kind == REFERENCE), None)
 
+    @property
+    def pictures(self) -> int:
+        """How many each contender drew: fewer than were asked for after an interruption."""
+        return 0 if self.reference is None else self.reference.pictures
+
     def curves(self) -> list[str]:
         """Names of the curves that were measured, in the order in which they ran."""
         return list(dict.fromkeys(row.curve for row in self.rows if row.kind != REFERENCE and not row.failed))
