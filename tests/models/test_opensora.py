@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,12 +50,14 @@ def test_a_given_frame_is_kept_under_the_cache(pipe: Any, picture: Image.Image, 
     assert not torch.equal(cached[:, :, 1:], plain[:, :, 1:])
 
 
-def test_partial_steps_gate_the_output_of_the_mlp_in_given_frames(pipe: Any, picture: Image.Image) -> None:
-    """All tokens chosen one by one are all tokens: the published code differs here (docs/method.md, quirks)."""
-    plain = draw(pipe, image=picture)
+@pytest.mark.parametrize("given", [False, True], ids=["text", "image"])
+def test_all_tokens_chosen_one_by_one_are_all_tokens(pipe: Any, picture: Image.Image, given: bool) -> None:
+    """With given frames the published code differs: it gates the MLP's input there (docs/method.md, quirks)."""
+    image = picture if given else None
+    plain = draw(pipe, image=image)
     tocache.enable(pipe, tocache.Uncached())
     with tocache.trace(pipe) as trace:
-        draw(pipe, image=picture)
+        draw(pipe, image=image)
     fresh = trace.plan.fresh.copy()
     for i, site in enumerate(trace.plan.sites):
         if site.kind == "mlp":
@@ -62,9 +65,37 @@ def test_partial_steps_gate_the_output_of_the_mlp_in_given_frames(pipe: Any, pic
     plan = Plan(trace.plan.anatomies, fresh, Policy(scores={"norm": 1.0}), "every token chosen")
     tocache.enable(pipe, plan)
     with tocache.trace(pipe) as chosen:
-        cached = draw(pipe, image=picture)
+        cached = draw(pipe, image=image)
     assert chosen.choices
     torch.testing.assert_close(cached, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_norms_see_the_fresh_tokens_alone_unless_frames_are_given(pipe: Any, picture: Image.Image) -> None:
+    seen: list[dict[str, int]] = [{}]  # by step: the tokens that each module is called with
+
+    def note(name: str, module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        seen[-1][name] = arguments[0].shape[1]
+
+    for name in ("norm1", "attn", "norm2", "mlp"):
+        pipe.transformer.temporal_blocks[1].get_submodule(name).register_forward_pre_hook(partial(note, name))
+    tocache.enable(pipe, tocache.ToCa(3, 0.3))
+    with tocache.watch(pipe, lambda record: seen.append({})), tocache.trace(pipe) as trace:
+        draw(pipe)
+        draw(pipe, image=picture)
+    tokens = trace.plan.anatomies[0].shape.tokens["image"]
+    fresh = int(trace.plan.fresh[4, 0, trace.plan.anatomies[0].index["temporal_blocks.1.mlp"]])
+    assert 1 < fresh < tokens
+    assert seen[3] == {"norm1": tokens, "attn": tokens, "norm2": tokens, "mlp": tokens}
+    assert seen[4] == {"norm1": 1, "norm2": fresh, "mlp": fresh}
+    assert seen[STEPS + 3] == {"attn": tokens, "mlp": tokens}
+    assert seen[STEPS + 4] == {"mlp": fresh}
+
+
+def test_videos_with_and_without_given_frames_take_turns(pipe: Any, picture: Image.Image) -> None:
+    tocache.enable(pipe, tocache.ToCa(3, 0.3))
+    text, image = draw(pipe), draw(pipe, image=picture)
+    assert torch.equal(draw(pipe), text)
+    assert torch.equal(draw(pipe, image=picture), image)
 
 
 @pytest.mark.parametrize("frames", [17, 51, 102])

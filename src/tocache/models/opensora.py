@@ -54,14 +54,15 @@ class OpenSora(ModelFamily):
         return OPENSORA
 
     def layers(self, transformer: Any) -> Sequence[Layer]:
-        # No norms: with given frames the modulation after them is not the same for all tokens of a row.
+        # With given frames a modulation is not the same for all tokens of a row. The blocks call no norm module then
+        # (`tocache.opensora.block.normed`), and tokens are chosen at the attention and the MLP instead.
         layers: list[Layer] = []
         for b in range(len(transformer.spatial_blocks)):
             for stack in (SPATIAL, TEMPORAL):
                 path = f"{stack}.{b}"
-                layers.append(Attention((f"{path}.attn",), f"{path}.attn", (), ("image",)))
+                layers.append(Attention((f"{path}.attn",), f"{path}.attn", (f"{path}.norm1",), ("image",)))
                 layers.append(TokenWise(f"{path}.cross_attn", f"{path}.cross_attn"))
-                layers.append(TokenWise(f"{path}.mlp", f"{path}.mlp"))
+                layers.append(TokenWise(f"{path}.mlp", f"{path}.mlp", f"{path}.norm2"))
         return layers
 
     def stacks(self, transformer: Any) -> Sequence[Stack]:

@@ -65,9 +65,9 @@ class STDiT3Block(nn.Module):
     def forward(self, x: Tensor, given: Conditioning, rope: RotaryFrequencies | None = None) -> Tensor:
         """`rope` is for blocks whose axis is time."""
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation(self.scale_shift_table, given)
-        x = x + gated(self.attn(modulated(self.norm1(x), shift1, scale1), given.frames, rope), gate1)
+        x = x + gated(self.attn(normed(self.norm1, x, shift1, scale1), given.frames, rope), gate1)
         x = x + self.cross_attn(x, given.text, given.text_mask)
-        return x + gated(self.mlp(modulated(self.norm2(x), shift2, scale2)), gate2)
+        return x + gated(self.mlp(normed(self.norm2, x, shift2, scale2)), gate2)
 
 
 def modulation(table: Tensor, given: Conditioning) -> tuple[Tensor, ...]:
@@ -84,6 +84,17 @@ def modulation(table: Tensor, given: Conditioning) -> tuple[Tensor, ...]:
         torch.where(generated, moving[:, None], at_rest[:, None])
         for moving, at_rest in zip(parts.unbind(1), still.unbind(1), strict=True)
     )
+
+
+def normed(norm: nn.LayerNorm, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """`modulated`, after `norm`, which has no weights.
+
+    The module itself is called only where a modulation is the row's. There its input may be cut down to some of the
+    tokens by whoever takes over its call; cut down, a token could not be told the modulation of its own frame.
+    """
+    if shift.shape[1] == 1:
+        return modulated(norm(x), shift, scale)
+    return modulated(F.layer_norm(x, norm.normalized_shape, eps=norm.eps), shift, scale)
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
