@@ -17,6 +17,7 @@ from tocache.tokens import (
     score_norm,
     score_random,
     score_similarity,
+    select_from_clusters,
     select_top,
     spread_bonus,
 )
@@ -32,10 +33,12 @@ def choose(
     count: int,
     step: int,
     generator: torch.Generator,
+    clusters: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """(rows, count) int64 tokens that site `i` of pass `number` computes, best first (ToCa §3.3).
 
-    `x` is the site's input (rows, tokens, width); `home` is the last site of the scope that shares this choice.
+    `x` is the site's input (rows, tokens, width); `home` is the last site of the scope that shares this choice. Of
+    `clusters` (rows, tokens) the best token of each comes first.
     """
     policy, shape = plan.policy, plan.anatomies[number].shape
     rows, tokens = x.shape[0], x.shape[1]
@@ -53,7 +56,7 @@ def choose(
         score = weigh(score, age, weight=policy.staleness, interval=policy.interval)
     if policy.spread and shape.grid is not None:
         score = _spread(score, plan, number, i)
-    return select_top(score, count)
+    return select_top(score, count) if clusters is None else select_from_clusters(score, clusters, count)
 
 
 def _base_score(

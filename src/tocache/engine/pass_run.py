@@ -14,6 +14,7 @@ from tocache.kernels import scatter_rows
 from tocache.plan.memory import (
     AHEAD,
     KEEP_AGES,
+    KEEP_CLUSTERS,
     KEEP_CROSS_MAP,
     KEEP_DRIFT,
     KEEP_MAP,
@@ -22,6 +23,7 @@ from tocache.plan.memory import (
     Lifetimes,
 )
 from tocache.plan.plan import ALL, SKIPPED, Plan
+from tocache.tokens import cluster_tokens, pass_on
 
 if TYPE_CHECKING:
     from tocache.engine.run import Run
@@ -109,13 +111,26 @@ class PassRun:
         index = self._shared(i)
         if index is None:
             home, count = self.run.home[i], self.choices[i]
-            index = choose(self.plan, self.number, i, home, self.cache, x, count, self.step, self.run.dice)
+            clusters = self._cluster(home, x) if self.plan.policy.clusters else None
+            index = choose(self.plan, self.number, i, home, self.cache, x, count, self.step, self.run.dice, clusters)
             self.run.chosen[self.number, home] = index
             self._age(i, home, index)
         index = index[:, :amount]
         if self.run.on_choice is not None:
             self.run.on_choice(self.step, self.number, self.plan.sites[i].name, index)
         return index
+
+    def _cluster(self, home: int, x: torch.Tensor) -> torch.Tensor:
+        """(rows, tokens) the clusters of this scope's tokens, found at its first choice after a full step."""
+        clusters = self.cache.clusters[home]
+        if clusters is None:
+            halves = self.halves is not None and self.plan.policy.together
+            sample = x.detach().float().reshape(2, -1, *x.shape[1:]).mean(dim=0) if halves else x.detach()
+            count = min(self.plan.policy.clusters, x.shape[1])
+            clusters = cluster_tokens(sample, count, generator=self.run.dice).repeat(2 if halves else 1, 1)
+            self.cache.clusters[home] = clusters
+        self.run.clusters[self.number, home] = clusters
+        return clusters
 
     def _age(self, i: int, home: int, index: torch.Tensor) -> None:
         """Notes which tokens are fresh now, and drops what no later choice reads."""
@@ -132,6 +147,8 @@ class PassRun:
             cache.fresh_at[home] = None
         if not keep & KEEP_DRIFT:
             cache.drift[home] = None
+        if not keep & KEEP_CLUSTERS:
+            cache.clusters[home] = None
         if site.self_map is not None and not keep & KEEP_SELF_MAP:
             cache.maps[position[site.self_map]] = {}
             cache.weigh(position[site.self_map])
@@ -165,7 +182,7 @@ class PassRun:
         if self.features[i] and i not in self.run.refused:
             cache.keep(i, value, self.step)
         if self.run.home.get(i) == i:
-            cache.fresh_at[i], cache.full_at[i] = None, self.step
+            cache.fresh_at[i], cache.full_at[i], cache.clusters[i] = None, self.step, None
         self._settle(i)
 
     def serve(self, i: int) -> torch.Tensor:
@@ -180,9 +197,16 @@ class PassRun:
         value = self._forecast(i)
         if reused and self.cache.hands_out_its_own() and not _is_ours(value):
             value = value.clone()
+        if self.plan.policy.propagation:
+            number = 0 if self.plan.follows(self.number) else self.number
+            clusters = self.run.clusters[number, self.run.home[i]]
+            value = pass_on(value, rows, index, clusters, self.plan.policy.propagation)
         value = scatter_rows(value, rows, index)
         if reused and self.features[i]:  # a forecast goes through full features alone
-            self.cache.amend(i, value, rows, index)
+            if self.plan.policy.propagation:
+                self.cache.replace(i, value)
+            else:
+                self.cache.amend(i, value, rows, index)
         self._settle(i)
         return value
 

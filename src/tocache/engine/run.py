@@ -53,6 +53,7 @@ class Run:
         self._rows: dict[int, int] = {}  # of each pass when it was first seen
         self._outputs: dict[int, Any] = {}  # of passes that a later pass of the step copies
         self.chosen: dict[tuple[int, int], torch.Tensor] = {}  # (pass, scope's last site) → this step's tokens
+        self.clusters: dict[tuple[int, int], torch.Tensor] = {}  # likewise: the cluster of each token
         self._clock = time.perf_counter()
 
     # ── the clock ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -108,6 +109,7 @@ class Run:
         self.number = 0
         self._outputs.clear()
         self.chosen.clear()
+        self.clusters.clear()
 
     def give_up(self, reason: str) -> None:
         """From here on everything is computed and nothing cached."""
@@ -121,6 +123,7 @@ class Run:
             cache.clear()
         self._outputs.clear()
         self.chosen.clear()
+        self.clusters.clear()
 
     def note_bytes(self) -> None:
         """Takes note of the bytes that are held now, if they are the most so far."""

@@ -34,6 +34,7 @@ class PassCache:
                  None where all of them were fresh at `full_at[i]`
     pairs[i]     keys and values of attention i, (rows, heads, tokens, channels) both, of which single tokens are
                  computed; always on the device and in their own dtype
+    clusters[i]  (rows, tokens) int32: the cluster of each token of that scope, of which later choices take the best
     drift[i]     (rows, tokens) float32: by how much a step the tokens of that scope moved away from what would have
                  been served, as its newest full step found; None where there was nothing to compare with
 
@@ -58,6 +59,7 @@ class PassCache:
         self.fresh_at: list[torch.Tensor | None] = [None] * self.sites
         self.full_at = [-1] * self.sites
         self.pairs: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * self.sites
+        self.clusters: list[torch.Tensor | None] = [None] * self.sites
         self.drift: list[torch.Tensor | None] = [None] * self.sites
         self._watched = [-1] * self.sites
         self._device: torch.device | None = None
@@ -93,6 +95,14 @@ class PassCache:
     def hands_out_its_own(self) -> bool:
         """Whether `features` are the very tensors that are kept: writing into one changes the cache."""
         return self.host is None and self.storage == "same"
+
+    def replace(self, i: int, value: torch.Tensor) -> None:
+        """`value` (rows, tokens, width) stands in place of site `i`'s newest feature."""
+        kept, packed = self._kept[i][-1], pack(value.detach(), self.storage)
+        if self.host is None:
+            kept.packed = packed
+        else:
+            kept.packed, kept.arriving = self.host.send(packed, kept.packed), None
 
     def amend(self, i: int, value: torch.Tensor, rows: torch.Tensor, index: torch.Tensor) -> None:
         """Site `i` has computed some tokens: they become part of its newest feature.
@@ -170,7 +180,7 @@ class PassCache:
 
     def weigh(self, i: int) -> None:
         """Takes note of the bytes that are held for site `i` now."""
-        numbers = [*self.maps[i].values(), self.fresh_at[i], self.drift[i], *(self.pairs[i] or ())]
+        numbers = [*self.maps[i].values(), self.fresh_at[i], self.clusters[i], self.drift[i], *(self.pairs[i] or ())]
         small = sum(tensor.nbytes for tensor in numbers if tensor is not None)
         total = small + sum(kept.packed.nbytes for kept in self._kept[i])
         device = small + sum(kept.device_bytes(self.host is None) for kept in self._kept[i])

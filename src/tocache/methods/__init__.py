@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tocache.methods.base import Method, fill_table
+from tocache.methods.clusca import ClusCa
 from tocache.methods.composed import Composed
 from tocache.methods.delta_dit import DeltaDiT
 from tocache.methods.duca import DuCa
@@ -16,7 +17,7 @@ from tocache.methods.uncached import Uncached
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
-    for method in (Uncached, FORA, PAB, DeltaDiT, TGATE, ToCa, DuCa, TaylorSeer, HiCache, Newton, Spectrum)
+    for method in (Uncached, FORA, PAB, DeltaDiT, TGATE, ToCa, DuCa, ClusCa, TaylorSeer, HiCache, Newton, Spectrum)
 }
 """The methods that the command line knows, by name."""
 
@@ -25,6 +26,7 @@ __all__ = [
     "METHODS",
     "PAB",
     "TGATE",
+    "ClusCa",
     "Composed",
     "DeltaDiT",
     "DuCa",

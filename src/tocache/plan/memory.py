@@ -25,11 +25,13 @@ KEEP_MAP = 1  # what the site's attention map says of its tokens
 KEEP_SELF_MAP = 2  # the self-attention map that this site's choice was scored by
 KEEP_CROSS_MAP = 4  # the cross-attention map that it was scored by
 KEEP_AGES = 8  # how long each token of the site's scope has been stale
+KEEP_CLUSTERS = 64  # which cluster each token of the site's scope belongs to
 KEEP_PAIRS = 32  # the keys and values of an attention, to compute single tokens of it
 KEEP_DRIFT = 16  # how far the tokens of the site's scope were from what would have been served
 
 Bits = NDArray[np.uint8]
 AGE_BYTES = 4  # int32
+CLUSTER_BYTES = 4  # int32
 SCORE_BYTES = 4  # float32
 SCALE_BYTES = 4  # float32, one a token where features are kept in 8 bits
 
@@ -110,9 +112,11 @@ def _lifetimes(plan: Plan) -> Lifetimes:
                 _maps(plan, p, i, site, keep, ledger)
             if site.pairs:
                 _pairs(plan, p, i, keep, ledger)
-        if plan.policy.staleness:
-            for scope in plan.scopes:
-                _ages(plan, p, scope, keep, ledger)
+        for scope in plan.scopes:
+            if plan.policy.staleness:
+                _between_choices(plan, p, scope, KEEP_AGES, AGE_BYTES, keep, ledger)
+            if plan.policy.clusters:
+                _between_choices(plan, p, scope, KEEP_CLUSTERS, CLUSTER_BYTES, keep, ledger)
     if plan.policy.offload:
         for step, p in np.ndindex(plan.fresh.shape[:2]):
             _visits(plan, step, p, features, ledger)
@@ -229,10 +233,13 @@ def _drifts(plan: Plan, p: int, scope: tuple[int, ...], keep: Bits, ledger: _Led
             keep[:, p, j][(event > born) & (event < choices[-1]) & (plan.choices[:, p, j] > 0)] |= KEEP_DRIFT
 
 
-def _ages(plan: Plan, p: int, scope: tuple[int, ...], keep: Bits, ledger: _Ledger) -> None:
+def _between_choices(
+    plan: Plan, p: int, scope: tuple[int, ...], bit: int, item_bytes: int, keep: Bits, ledger: _Ledger
+) -> None:
+    """One number per token of a scope that the first choice after a full step leaves for the later ones."""
     anatomy = plan.anatomies[p]
     home = scope[-1]
-    size = anatomy.shape.rows * anatomy.tokens(plan.sites[home]) * AGE_BYTES
+    size = anatomy.shape.rows * anatomy.tokens(plan.sites[home]) * item_bytes
     chosen = np.sort(np.concatenate([ledger.event(p, j)[plan.choices[:, p, j] > 0] for j in scope]))
     for born, died in _spans(ledger.event(p, home)[plan.amounts[:, p, home] == ALL], ledger.change.size):
         choices = chosen[(chosen > born) & (chosen < died)]
@@ -240,7 +247,7 @@ def _ages(plan: Plan, p: int, scope: tuple[int, ...], keep: Bits, ledger: _Ledge
             ledger.add(_Life(int(choices[0]), int(choices[-1]), size))
             for j in scope:
                 event = ledger.event(p, j)
-                keep[:, p, j][(event >= choices[0]) & (event < choices[-1]) & (plan.choices[:, p, j] > 0)] |= KEEP_AGES
+                keep[:, p, j][(event >= choices[0]) & (event < choices[-1]) & (plan.choices[:, p, j] > 0)] |= bit
 
 
 def _spans(starts: NDArray[np.int64], end: int) -> Iterator[tuple[int, int]]:

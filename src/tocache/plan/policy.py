@@ -47,6 +47,8 @@ class Policy:
     storage: str = "same"  # of features: their own dtype, or 8 bits a number and one float32 scale a token
     offload: bool = False  # features are kept in the host's memory and fetched shortly before they are read
     combine: str = "sum"  # of base scores and staleness
+    clusters: int = 0  # into how many the tokens are sorted, to choose the best of each; 0: the best of all are chosen
+    propagation: float = 0.0  # share of the way that stale tokens are moved to the fresh one of their cluster
 
     def __post_init__(self) -> None:
         for name in self.scores:
@@ -65,6 +67,9 @@ class Policy:
         _check("window", self.window, enough, f"0, or {self.order + 1} … 32 at order {self.order}")
         _check("contraction", self.contraction, 0 < self.contraction <= 1, "above 0, up to 1")
         _check("ridge", self.ridge, self.ridge > 0, "a number > 0")
+        _check("clusters", self.clusters, isinstance(self.clusters, int) and self.clusters >= 0, "an integer >= 0")
+        _check("propagation", self.propagation, 0 <= self.propagation <= 1, "0 … 1")
+        _check("propagation", self.propagation, self.clusters > 0 or self.propagation == 0, "0 without clusters")
         _check("storage", self.storage, self.storage in STORAGES, " | ".join(STORAGES))
         _check("offload", self.offload, isinstance(self.offload, bool), "True | False")
 

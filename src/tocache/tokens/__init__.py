@@ -1,5 +1,6 @@
 """Which tokens are computed again: base scores, their additions and the choice, as pure functions of tensors."""
 
+from tocache.tokens.cluster import cluster_tokens, pass_on, select_from_clusters
 from tocache.tokens.scores import (
     add_staleness,
     merge_halves,
@@ -18,8 +19,10 @@ from tocache.tokens.spread import spread_bonus
 
 __all__ = [
     "add_staleness",
+    "cluster_tokens",
     "merge_halves",
     "multiply_staleness",
+    "pass_on",
     "score_drift",
     "score_entropy",
     "score_influence",
@@ -28,6 +31,7 @@ __all__ = [
     "score_random",
     "score_similarity",
     "score_value_norm",
+    "select_from_clusters",
     "select_top",
     "spread_bonus",
 ]
