@@ -22,9 +22,9 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from rows import machine
 
 import tocache
+from tocache.machine import about_machine
 from tocache.models.architectures import ARCHITECTURES
 from tocache.models.registry import family_of
 from tocache.plan import Plan, flops_planned, flops_uncached
@@ -183,7 +183,7 @@ def main() -> None:
     report = tocache.report(cached)
     row = {"model": options.model, "method": report.method, "rows": report.rows, "dtype": options.dtype}
     row |= row_of(plan, *seconds) | {"cache_mib": round((report.cache_bytes_peak or 0) / 2**20, 1)}
-    row |= machine(options.device)
+    row |= about_machine(torch.device(options.device), "python benchmarks/latency.py")
     print(json.dumps(row, indent=2))
     if not options.no_save:
         RESULTS.parent.mkdir(exist_ok=True)

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rows import machine
 
 import tocache
 from tocache.demo.judge import perceptual_distance
 from tocache.demo.world.scene import draw_scene
 from tocache.generation import load_pipeline
+from tocache.machine import about_machine
 
 RESULTS = Path(__file__).parent / "results" / "storage.jsonl"
 METHODS = (tocache.ToCa(), tocache.FORA(3))
@@ -67,7 +67,9 @@ def main() -> None:
             }
             print(json.dumps(row))
             with RESULTS.open("a") as file:
-                file.write(json.dumps(row | machine(options.device)) + "\n")
+                file.write(
+                    json.dumps(row | about_machine(torch.device(options.device), "python benchmarks/storage.py")) + "\n"
+                )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -28,8 +27,10 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Looks at the versions of what tocache uses, the devices that torch sees, and what follows from both."""
-    versions = {"tocache": _version("tocache") or "source tree", "python": platform.python_version()}
-    found = {name: _version(name) for name in PACKAGES}
+    from tocache.machine import installed_version
+
+    versions = {"tocache": installed_version("tocache") or "source tree", "python": platform.python_version()}
+    found = {name: installed_version(name) for name in PACKAGES}
     devices = _devices()
     return Diagnosis({**versions, **found}, devices, _abilities(found))
 
@@ -57,13 +58,6 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _devices() -> dict[str, str]:

@@ -22,8 +22,9 @@ from diffusers.training_utils import EMAModel
 from rich.console import Console
 from torch import Tensor, nn
 
-from tocache.demo.train.progress import bar, device_name, draw_curve
+from tocache.demo.train.progress import bar, draw_curve
 from tocache.errors import OptionError
+from tocache.machine import device_name
 
 _WARM_UP = 100
 _DECAY = 0.3

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -53,16 +51,3 @@ def draw_curve(table: Path, picture: Path) -> None:
         figure.savefig(picture, dpi=100)
     finally:
         pyplot.close(figure)
-
-
-def device_name(device: torch.device) -> str:
-    """A GPU's name, or how many threads of which processor."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    models = [line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")]
-    return f"{torch.get_num_threads()} threads of {models[0] if models else platform.machine()}"
-
-
-def _cpu_lines() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []

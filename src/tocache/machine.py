@@ -15,28 +15,35 @@ import torch
 _PACKAGES = ("tocache", "torch", "diffusers", "transformers", "accelerate", "cache-dit", "torchmetrics", "numpy")
 
 
-def about_machine(device: torch.device) -> dict[str, Any]:
-    """JSON values; a package that is not installed is None, and so is the commit outside of a checkout."""
-    threads = f", {torch.get_num_threads()} threads"
-    cuda = device.type == "cuda"
+def about_machine(device: torch.device, program: str = "tocache") -> dict[str, Any]:
+    """JSON values; a package that is not installed is None, and so is the commit outside of a checkout.
+
+    `program` is what the command's arguments were given to.
+    """
     return {
-        "hardware": torch.cuda.get_device_name(device) if cuda else _processor() + threads,
+        "hardware": device_name(device),
         "device": str(device),
-        "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "versions": {name: installed_version(name) for name in _PACKAGES} | {"python": platform.python_version()},
         "commit": _commit(),
-        "command": " ".join(["tocache", *sys.argv[1:]]),
+        "command": " ".join([program, *sys.argv[1:]]),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 
 
-def _processor() -> str:
+def device_name(device: torch.device) -> str:
+    """A GPU's name, or how many threads of which processor, with what it has for half precision."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     file = Path("/proc/cpuinfo")
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    flags = "".join(f" {flag}" for flag in ("amx_bf16", "avx512_bf16") if flag in text)
+    return f"{torch.get_num_threads()} threads of {name}{flags}"
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """None where the package is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
