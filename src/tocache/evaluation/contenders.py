@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from tocache.api import enabled
-from tocache.errors import OptionError, PlanError, UnknownNameError
+from tocache.errors import OptionError, PlanError
 from tocache.methods import METHODS, Method
+from tocache.methods.spec import make_method, parse_method, split_outside_brackets
 from tocache.plan import Anatomy, flops_planned, flops_scores, flops_uncached
 
 REFERENCE, OURS, STEPS, PEER = "uncached", "ours", "fewer steps", "peer"
@@ -59,16 +59,12 @@ def parse_methods(text: str) -> list[tuple[str, str, dict[str, Any]]]:
     `all` stands for every method but `none`. Values are JSON, or plain words. Raises UnknownNameError and OptionError.
     """
     found: list[tuple[str, str, dict[str, Any]]] = []
-    for entry in _split(text, ","):
-        name, *options = _split(entry, ":")
-        if name == "all":
+    for entry in split_outside_brackets(text, ","):
+        if entry == "all":
             found += [(known, known, {}) for known in METHODS if known != "none"]
             continue
-        if name not in METHODS:
-            raise UnknownNameError.of("method", name, (*METHODS, "all"))
-        known = [f.name for f in fields(METHODS[name])]  # type: ignore[arg-type]
-        given = dict(_option(name, option, known) for option in options)
-        METHODS[name](**given)
+        name, given = parse_method(entry, METHODS)
+        make_method(name, given, METHODS)
         found.append((entry, name, given))
     return list({curve: (curve, name, given) for curve, name, given in found}.values())
 
@@ -120,25 +116,3 @@ def _settings(name: str, given: Mapping[str, Any], steps: int) -> Iterator[Mappi
         if str(left) not in seen:
             seen.add(str(left))
             yield left
-
-
-def _option(method: str, text: str, known: Sequence[str]) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or name not in known:
-        raise OptionError(f"method {method!r} has no option {text!r}; its options: {', '.join(known) or 'none'}")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-def _split(text: str, separator: str) -> list[str]:
-    """The parts of `text` between separators that stand in no brackets."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "{[(") - (character in "}])")
-        if character == separator and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts if part.strip()]
