@@ -22,6 +22,8 @@ from tocache.opensora import OpenSoraPipeline, RFlowScheduler, load_original_vae
 
 from .conftest import SMALL, draw
 
+MINIATURE = {"sample_size": 4, "sample_frames": 9, "sample_fps": 8}
+
 
 class TestOutputs:
     def test_video(self, pipe: Any) -> None:
@@ -61,6 +63,38 @@ class TestOutputs:
         assert (seen["height"], seen["width"], seen["fps"]) == (192.0, 192.0, 24.0)
         draw(pipe, num_frames=1, num_inference_steps=1, output_type="latent", guidance_scale=1.0)
         assert (seen["fps"], len(seen["x"])) == (120.0, 1)
+
+    @pytest.mark.parametrize(
+        ("trained", "given", "latent", "size", "fps"),
+        [
+            ({}, {}, (15, 30, 53), (240, 426), 24),
+            ({}, {"aspect_ratio": "1:1"}, (15, 40, 40), (320, 320), 24),
+            (MINIATURE, {}, (3, 4, 4), (32, 32), 8),
+            (MINIATURE, {"resolution": "144p", "fps": 12}, (3, 18, 32), (144, 256), 12),
+            (MINIATURE, {"height": 48, "width": 32, "num_frames": 17}, (5, 6, 4), (48, 32), 8),
+        ],
+        ids=["published", "one name", "miniature", "named", "sides"],
+    )
+    def test_what_is_not_given_is_what_the_model_was_trained_on(
+        self,
+        pipe: Any,
+        trained: dict[str, Any],
+        given: dict[str, Any],
+        latent: tuple[int, ...],
+        size: tuple[int, int],
+        fps: int,
+    ) -> None:
+        pipe.transformer.register_to_config(**trained)
+        seen: dict[str, Any] = {}
+
+        def look(_module: object, arguments: tuple[Tensor], options: dict[str, Any]) -> None:
+            seen.update(options, latent=tuple(arguments[0].shape[2:]))
+            raise KeyboardInterrupt  # a published size takes minutes, and only its beginning is asked for
+
+        pipe.transformer.register_forward_pre_hook(look, with_kwargs=True)
+        with pytest.raises(KeyboardInterrupt):
+            pipe("a red ring", clean_caption=False, aesthetic_score=None, **given)
+        assert (seen["latent"], seen["height"], seen["width"], seen["fps"]) == (latent, *size, fps)
 
     def test_size_that_is_no_multiple_is_cut(self, pipe: Any) -> None:
         assert draw(pipe, height=37, width=50, num_frames=1).shape == (1, 1, 3, 32, 48)

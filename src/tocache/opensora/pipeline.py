@@ -136,12 +136,12 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]
         image: Any = None,
         *,
         conditions: Sequence[FrameCondition] = (),
-        resolution: str = "240p",
-        aspect_ratio: str = "9:16",
+        resolution: str | None = None,
+        aspect_ratio: str | None = None,
         height: int | None = None,
         width: int | None = None,
-        num_frames: str | int = "2s",
-        fps: float = FPS,
+        num_frames: str | int | None = None,
+        fps: float | None = None,
         num_inference_steps: int = 30,
         guidance_scale: float = 7.0,
         num_videos_per_prompt: int = 1,
@@ -160,6 +160,9 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]
     ) -> OpenSoraPipelineOutput | tuple[Any]:
         """Generate videos.
 
+        A size, a length or a rate that is not given is what the transformer's configuration names (`sample_size`,
+        `sample_frames`, `sample_fps`), or where it names none, as published: 240p, 9:16, 2 s at 24 frames per second.
+
         prompt                    one or several; or `prompt_embeds` (B, L, channels) and `prompt_attention_mask` (B, L)
         image                     the first frame: a picture, or one for each prompt
         conditions                frames that are given, in every video; see FrameCondition
@@ -168,6 +171,7 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]
                                   left over is cut off
         num_frames                "2s", "4s", "8s", "16s", or how many; 1 is a picture
         fps                       frames per second that the video is meant for
+
         guidance_scale            of classifier-free guidance; at most 1: no guidance
         generator                 one, or one for each video
         latents                   (B, C, T, h, w) to begin with instead of noise
@@ -180,8 +184,11 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]
 
         Raises OptionError for a value that is not allowed, with those that are.
         """
-        frames = frame_count(num_frames)
-        size = video_size(resolution, aspect_ratio, height, width)
+        trained = self.transformer.config
+        frames = frame_count((trained.sample_frames or "2s") if num_frames is None else num_frames)
+        side = trained.sample_size and trained.sample_size * self.vae_scale_factor
+        size = video_size(resolution, aspect_ratio, height, width, side)
+        fps = (trained.sample_fps or FPS) if fps is None else fps
         inputs.check_prompts(prompt, prompt_embeds, prompt_attention_mask, self.transformer.config)
         inputs.check_numbers(fps=fps, guidance_scale=guidance_scale, num_videos_per_prompt=num_videos_per_prompt)
         inputs.check_outputs(output_type, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)

@@ -78,12 +78,21 @@ def checked_size(height: object, width: object) -> tuple[int, int]:
 
 
 def video_size(
-    resolution: str, aspect_ratio: str, height: int | None = None, width: int | None = None
+    resolution: str | None,
+    aspect_ratio: str | None,
+    height: int | None = None,
+    width: int | None = None,
+    usual: int | None = None,
 ) -> tuple[int, int]:
-    """(height, width) in pixels: as the names say, unless the sides are given. Raises OptionError."""
-    if height is None and width is None:
-        return pixel_size(resolution, aspect_ratio)
-    return checked_size(height, width)
+    """(height, width) in pixels: the sides where they are given, else as the names say.
+
+    Without any it is a square of `usual` pixels. What is left out otherwise is 240p, 9:16. Raises OptionError.
+    """
+    if height is not None or width is not None:
+        return checked_size(height, width)
+    if usual is not None and resolution is None and aspect_ratio is None:
+        return checked_size(usual, usual)
+    return pixel_size("240p" if resolution is None else resolution, "9:16" if aspect_ratio is None else aspect_ratio)
 
 
 def frame_count(duration: str | int) -> int:
