@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,17 @@ from PIL import Image
 
 import tocache
 from tocache.api import Trace
-from tocache.demo import load_demo
+from tocache.demo import load_demo, random_text_pipeline, random_video_pipeline
 from tocache.doctor import device_named, diagnose, synchronize
 from tocache.engine.record import Record
-from tocache.errors import OptionError, PlanMismatchError, RunError, TocacheError, UnknownNameError
+from tocache.errors import (
+    OptionError,
+    PlanMismatchError,
+    RunError,
+    TocacheError,
+    TocacheWarning,
+    UnknownNameError,
+)
 from tocache.generation import Generated, Progress, caption, draw_comparison, freshness, generate, load_pipeline, psnr
 from tocache.methods import FORA, Planned, ToCa, Uncached
 from tocache.models.architectures import call_arguments, class_number, pretrained_pipeline
@@ -174,6 +183,21 @@ def test_classes_by_name_and_number(name: str | int, number: int) -> None:
     pipe = load_demo(CLASS)
     assert class_number(pipe, name) == number
     assert call_arguments(pipe, name, steps=None, guidance=3.0) == {"class_labels": [number], "guidance_scale": 3.0}
+
+
+@pytest.mark.parametrize("missing", [(), ("bs4",), ("bs4", "ftfy")], ids=str)
+def test_who_warns_of_prompts_that_cannot_be_cleaned(monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...]) -> None:
+    """We do for diffusers' pipelines; ours does by itself; the demos' captions need no cleaning."""
+    ask = partial(call_arguments, prompt="sea", steps=None, guidance=None)
+    ours, demo, diffusers = random_video_pipeline(depth=1), load_demo(TEXT), random_text_pipeline(depth=1)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else name)
+    assert ask(ours) == {"prompt": "sea"}
+    assert ask(demo) == {"prompt": "sea", "clean_caption": False}
+    if not missing:
+        assert ask(diffusers) == {"prompt": "sea"}
+        return
+    with pytest.warns(TocacheWarning, match="beautifulsoup4 not installed: prompts are not cleaned as in training"):
+        assert ask(diffusers) == {"prompt": "sea", "clean_caption": False}
 
 
 @pytest.mark.parametrize(

@@ -38,16 +38,23 @@ def demo_folder(name: str) -> Path:
 def load_demo(name: str) -> DiffusionPipeline:
     """The demo pipeline called `name` on the CPU in float32; nothing is downloaded.
 
+    Its `plain_captions` is True: the captions of the demos' world need no cleaning. `generate` and the benchmark then
+    ask for none; a call of your own says so with ``clean_caption=False``.
+
     Args:
         name: one of `DEMO_NAMES`: trained, or random and built on the spot.
 
     Raises:
         UnknownNameError: `name` is not one of `DEMO_NAMES`; the message lists them.
     """
-    if name in _TRAINED:
-        return _load(_FOLDERS[name])
-    if name not in _RANDOM:
+    if name not in DEMO_NAMES:
         raise UnknownNameError.of("demo pipeline", name, DEMO_NAMES)
+    pipe = _load(_FOLDERS[name]) if name in _TRAINED else _random(name)
+    pipe.plain_captions = True
+    return pipe
+
+
+def _random(name: str) -> DiffusionPipeline:
     # Imported here: importing diffusers and transformers takes seconds, listing the names must not.
     from tocache.demo import random_pipelines, random_video
 

@@ -8,7 +8,6 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -192,9 +191,20 @@ def call_arguments(
         return arguments | {"class_labels": [class_number(pipe, prompt)]}
     if "prompt" not in known:
         raise UnsupportedModelError(f"{type(pipe).__name__} takes neither a prompt nor a class")
-    if "clean_caption" in known and not (find_spec("bs4") and find_spec("ftfy")):
-        arguments["clean_caption"] = False  # what the pipeline does itself then, with a warning for each call
+    if "clean_caption" in known and not _cleans(pipe):
+        arguments["clean_caption"] = False
     return arguments | {"prompt": str(prompt)}
+
+
+def _cleans(pipe: Any) -> bool:
+    """Whether a pipeline is left to clean its prompts; a TocacheWarning says where it would have to and cannot."""
+    if getattr(pipe, "plain_captions", False):  # a demo's: there is nothing to clean
+        return False
+    from tocache.opensora import OpenSoraPipeline
+    from tocache.opensora.text import can_clean
+
+    # ours warns by itself; diffusers' would log four lines in every call
+    return isinstance(pipe, OpenSoraPipeline) or can_clean()
 
 
 def usual_video(pipe: Any, *, named: bool = False) -> dict[str, Any]:

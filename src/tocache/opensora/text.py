@@ -29,19 +29,25 @@ def with_scores(
     return prompt
 
 
+def can_clean() -> bool:
+    """Whether the packages are there that clean prompts; where one is not, a TocacheWarning names it."""
+    if missing := [name for name, module in _CLEANERS.items() if importlib.util.find_spec(module) is None]:
+        warnings.warn(
+            f"{' and '.join(missing)} not installed: prompts are not cleaned as in training (pip install "
+            "'tocache[opensora]'; clean_caption=False leaves it out without this warning)",
+            TocacheWarning,
+            stacklevel=3,
+        )
+    return not missing
+
+
 def cleaned(prompt: str) -> str:
     """`prompt` as captions were cleaned for training (twice), with diffusers' own cleaning.
 
     That needs ftfy and beautifulsoup4. Without them, only entities are resolved and letters made small, and a
     TocacheWarning says so.
     """
-    if missing := [name for name, module in _CLEANERS.items() if importlib.util.find_spec(module) is None]:
-        warnings.warn(
-            f"{' and '.join(missing)} not installed: prompts are not cleaned as in training (pip install "
-            "'tocache[opensora]'; clean_caption=False leaves it out without this warning)",
-            TocacheWarning,
-            stacklevel=2,
-        )
+    if not can_clean():
         return plain(html.unescape(html.unescape(prompt)))
     from diffusers import PixArtAlphaPipeline
 
