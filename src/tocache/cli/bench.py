@@ -32,6 +32,9 @@ def bench(
     seed: Annotated[int, typer.Option(help="Of the first picture's noise; the others count up.")] = 0,
     device: Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; the default is the first here.")] = None,
     dtype: Annotated[str | None, typer.Option(help="bf16, fp16 or fp32; the default is bf16 on cuda.")] = None,
+    resolution: Annotated[str | None, typer.Option(help="Of videos, e.g. 480p.")] = None,
+    aspect_ratio: Annotated[str | None, typer.Option(help="Of videos, height : width, e.g. 9:16.")] = None,
+    duration: Annotated[str | None, typer.Option(help="Of videos, e.g. 2s, or their number of frames.")] = None,
 ) -> None:
     """Measure methods and peers against each other and against the model without a cache."""
     from tocache.cli.progress import work_bar
@@ -59,6 +62,9 @@ def bench(
             seed=seed,
             device=device,
             dtype=dtype,
+            resolution=resolution,
+            aspect_ratio=aspect_ratio,
+            duration=duration,
             tell=tell,
         )
     written = write_results(results, output)

@@ -51,6 +51,9 @@ def bench(
     seed: int = 0,
     device: str | None = None,
     dtype: str | None = None,
+    resolution: str | None = None,
+    aspect_ratio: str | None = None,
+    duration: str | None = None,
     tell: Tell = lambda phase, done, total: None,
 ) -> Results:
     """Measures methods and peers on a pipeline at several speed-ups each, against the model without a cache.
@@ -61,6 +64,7 @@ def bench(
     points   FLOPs ratios around which each method's settings are chosen, and at which its curve is read
     prompts  how many of the demos' world, or a file with one in each line
     batch    pictures of one call; a last, smaller batch is scored but not timed
+    resolution, aspect_ratio, duration   of videos, by the names that the pipeline knows; None: its default
 
     An interruption (Ctrl-C) ends the rounds; what was measured by then is returned, and says so. A contender that
     fails has a row that says why. Raises OptionError and its kin for what cannot be asked.
@@ -77,7 +81,8 @@ def bench(
     pipe = load_pipeline(model, device=device, dtype=dtype)
     tasks = tasks_for(pipe, model, prompts, check_seed(seed))
     batches = [tasks[i : i + batch] for i in range(0, len(tasks), batch)]
-    match = Match(pipe, batches, {"steps": steps, "guidance": guidance}, judged=is_demo(model))
+    size = {"resolution": resolution, "aspect_ratio": aspect_ratio, "num_frames": duration}
+    match = Match(pipe, batches, {"steps": steps, "guidance": guidance, "size": size}, judged=is_demo(model))
     about = {
         "model": str(model),
         "transformer": plain_class(pipe.transformer).__name__,
