@@ -108,6 +108,24 @@ def test_the_times_are_those_of_the_scheduler(pipe: Any, frames: int, height: in
     assert np.allclose(times, scheduler.timesteps.numpy(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("base", [512 * 512, 64 * 64])
+def test_the_window_of_pab_lies_in_the_times_of_the_run(pipe: Any, base: int) -> None:
+    tocache.enable(pipe, tocache.PAB())
+    for pixels in (32 * 32, base):  # a plan for the same shape under another scheduler is another plan
+        pipe.scheduler = RFlowScheduler(base_resolution=pixels)
+        with tocache.trace(pipe) as trace:
+            draw(pipe, num_inference_steps=30)
+    intervals = {"self-attention": 2, "temporal-attention": 4, "cross-attention": 6}
+    steps = np.arange(30)
+    times = pipe.scheduler.timesteps.numpy()
+    assert len(times) == 30
+    for i, site in enumerate(trace.plan.sites):
+        reused = np.zeros(30, dtype=bool)
+        if site.kind in intervals:
+            reused = (times > 450) & (times < 930) & (steps % intervals[site.kind] != 0)
+        assert np.array_equal(trace.plan.fresh[:, 0, i], np.where(reused, 0, ALL)), site.name
+
+
 def test_each_kind_has_its_cycle(pipe: Any) -> None:
     tocache.enable(pipe)
     with tocache.trace(pipe) as trace:

@@ -223,8 +223,8 @@ class Engine:
         return self.family.grid(self.transformer, arguments)
 
     def _plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
-        """The planner's plan, made once for each shape: planning every picture of a folder anew would cost."""
-        key = (steps, *(repr(anatomy.shape) for anatomy in anatomies))
+        """The planner's plan, made once for each shape and clock: planning every picture of a folder would cost."""
+        key = (steps, *((repr(anatomy.shape), anatomy.times) for anatomy in anatomies))
         if key not in self._plans:
             if len(self._plans) >= 16:
                 self._plans.clear()

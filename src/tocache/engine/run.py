@@ -154,7 +154,8 @@ class Run:
         known = self.number < len(self._anatomies)
         if known and _same(self._anatomies[self.number].shape, shape):
             return
-        anatomy = self._anatomy(replace(shape, grid=grid()))
+        falling = self.times if len(self.times) > 1 and self.times[0] > self.times[-1] else ()
+        anatomy = replace(self._anatomy(replace(shape, grid=grid())), times=falling)
         anatomies = [*self._anatomies[: self.number], anatomy, *self._anatomies[self.number + 1 :]]
         if not self._anatomies:  # the other passes that were announced are taken to be like the first
             others = (replace(anatomy.shape, name=name, halves=halves) for name, halves in self._passes[1:])

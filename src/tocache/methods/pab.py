@@ -44,7 +44,7 @@ class PAB(Method):
         sites = anatomies[0].sites
         fresh = np.full((steps, len(anatomies), len(sites)), ALL, dtype=np.int32)
         for p, anatomy in enumerate(anatomies):
-            times = np.array(family_named(anatomy.family).timesteps(anatomy.shape, steps))
+            times = np.array(anatomy.times or family_named(anatomy.family).timesteps(anatomy.shape, steps))
             between = (self.end < times) & (times < self.begin)
             for i, site in enumerate(sites):
                 if site.kind in intervals:

@@ -76,6 +76,8 @@ class Anatomy:
     sites: tuple[Site, ...]
     costs: tuple[Cost, ...]
     notes: tuple[str, ...] = ()  # what the FLOP convention leaves out or counts differently
+    # the times of the run's steps, falling, as the scheduler gives them; empty before a run and where they do not fall
+    times: tuple[float, ...] = field(default=(), repr=False, compare=False)
     index: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
