@@ -14,6 +14,7 @@ import tocache
 from tocache.demo import random_video_pipeline
 from tocache.models.registry import family_of
 from tocache.opensora import RFlowScheduler
+from tocache.opensora.block import modulated
 from tocache.plan import ALL, Pass, Plan, Policy
 
 SIZE = {"height": 64, "width": 64, "num_frames": 34}
@@ -96,6 +97,27 @@ def test_videos_with_and_without_given_frames_take_turns(pipe: Any, picture: Ima
     text, image = draw(pipe), draw(pipe, image=picture)
     assert torch.equal(draw(pipe), text)
     assert torch.equal(draw(pipe, image=picture), image)
+
+
+@pytest.mark.parametrize("call", [32, 33], ids=["attention", "mlp"])
+def test_what_a_norm_left_behind_is_not_taken_up_where_frames_are_given(
+    pipe: Any, picture: Image.Image, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    tocache.enable(pipe, tocache.ToCa(3, 0.3))
+    before, calls = draw(pipe, image=picture), 0
+
+    def fail(*arguments: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > call:
+            raise MemoryError("no memory left")  # in step 4, after a norm and before the module that it feeds
+        return modulated(*arguments)
+
+    monkeypatch.setattr("tocache.opensora.block.modulated", fail)
+    with pytest.raises(MemoryError):
+        draw(pipe)
+    monkeypatch.undo()
+    assert torch.equal(draw(pipe, image=picture), before)
 
 
 @pytest.mark.parametrize("frames", [17, 51, 102])

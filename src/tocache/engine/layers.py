@@ -64,7 +64,7 @@ class TokenWiseLayer:
 
     def module(self, run: PassRun, x: torch.Tensor, again: Again) -> torch.Tensor:
         visit, self.visit = self.visit, None
-        if visit is None:
+        if visit is None or visit.run is not run:  # the norm was not called, or in a pass that raised before the module
             visit = Visit(run, self.wiring.site, x)
             x = visit.take(x)
         site, index = visit.site, visit.index
@@ -78,22 +78,22 @@ class AttentionLayer:
 
     def __init__(self, wiring: Attention) -> None:
         self.wiring = wiring
-        self.amounts: list[int] | None = None  # by site, from the first norm, if there is one, to the module
+        self.amounts: list[int] = []  # by site, from the first norm, if there is one, to the module
+        self.run: PassRun | None = None  # the pass that they are of
 
     def handlers(self) -> Mapping[str, ModuleHandler]:
         first = dict.fromkeys(self.wiring.norms[:1], self.first_norm)
         return dict.fromkeys(self.wiring.norms, self.norm) | first | {self.wiring.module: self.module}
 
     def first_norm(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
-        self.amounts = self._asked(run)
+        self.amounts, self.run = self._asked(run), run
         return self.norm(run, x, again)
 
     def norm(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
-        assert self.amounts is not None
         return again(x if ALL in self.amounts else x[:, :1])
 
     def module(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
-        amounts, self.amounts = self.amounts or self._asked(run), None
+        amounts, self.run = self.amounts if self.run is run else self._asked(run), None
         sites = [run.index[name] for name in self.wiring.sites]
         if ALL not in amounts:
             served = tuple(run.serve(i) for i in sites)
@@ -130,7 +130,7 @@ class AttentionByTokenLayer:
 
     def module(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         visit, self.visit = self.visit, None
-        if visit is None:
+        if visit is None or visit.run is not run:  # the norm was not called, or in a pass that raised before the module
             visit = Visit(run, self.wiring.sites[0], x)
             x = visit.take(x)
         if visit.index is None:
