@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 from typer.testing import CliRunner, Result
 
 from tocache.cli.app import app
@@ -31,7 +33,8 @@ def test_a_small_benchmark(tmp_path: Path) -> None:
     model = ("--model", tmp_path / "model", "--prompts", tmp_path / "prompts.txt", "--steps", 10)
     result = call(*model, *options, "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    for part in ("DiTTransformer2DModel", "FORA(interval=2)", "5 steps", "took no part", "no module of", "saved:"):
+    reason = "no module of" if Version(version("diffusers")) >= Version("0.42") else "needs diffusers 0.42"
+    for part in ("DiTTransformer2DModel", "FORA(interval=2)", "5 steps", "took no part", reason, "saved:"):
         assert part in result.stdout
     written = json.loads((tmp_path / "out" / "results.json").read_text())
     assert written["command"].startswith("tocache")

@@ -70,6 +70,7 @@ def choose(
 
 def _settings_of(choice: Choice, peer: Peer) -> Iterator[Chosen]:
     try:
+        peer.check()
         settings = peer.settings(choice.pipe, choice.steps, choice.draw)
     except Exception as error:  # whatever another package raises is its row's content
         yield peer.source, Contender(peer.name, "", PEER), _said(error)

@@ -39,4 +39,4 @@ def _settings(pipe: Any, steps: int, draw: Draw) -> Sequence[Contender]:
     return [at(*setting) for setting in _SETTINGS]
 
 
-FASTER_CACHE = Peer("faster-cache", "diffusers, FasterCacheConfig", _settings)
+FASTER_CACHE = Peer("faster-cache", "diffusers, FasterCacheConfig", _settings, "0.42")

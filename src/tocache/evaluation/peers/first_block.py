@@ -29,4 +29,4 @@ def _settings(pipe: Any, steps: int, draw: Draw) -> Sequence[Contender]:
     return [at(threshold) for threshold in _THRESHOLDS]
 
 
-FIRST_BLOCK = Peer("first-block", "diffusers, FirstBlockCacheConfig", _settings)
+FIRST_BLOCK = Peer("first-block", "diffusers, FirstBlockCacheConfig", _settings, "0.42")

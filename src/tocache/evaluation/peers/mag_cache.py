@@ -54,4 +54,4 @@ def _calibrated(pipe: Any, steps: int, draw: Draw) -> list[float]:
     return ratios
 
 
-MAG_CACHE = Peer("mag-cache", "diffusers, MagCacheConfig, calibrated here", _settings)
+MAG_CACHE = Peer("mag-cache", "diffusers, MagCacheConfig, calibrated here", _settings, "0.42")

@@ -36,4 +36,4 @@ def _settings(pipe: Any, steps: int, draw: Draw) -> Sequence[Contender]:
     return [at(*setting) for setting in _SETTINGS]
 
 
-PAB = Peer("diffusers-pab", "diffusers, PyramidAttentionBroadcastConfig", _settings)
+PAB = Peer("diffusers-pab", "diffusers, PyramidAttentionBroadcastConfig", _settings, "0.42")

@@ -37,9 +37,11 @@ TAYLORSEER = Peer(
     "diffusers-taylorseer",
     "diffusers, TaylorSeerCacheConfig, its own patterns",
     partial(_settings, "diffusers-taylorseer", {}),
+    "0.42",
 )
 TAYLORSEER_LAYERS = Peer(
     "diffusers-taylorseer-layers",
     "diffusers, TaylorSeerCacheConfig on every attention and MLP, three full steps first, as in its documentation",
     partial(_settings, "diffusers-taylorseer-layers", {"cache_identifiers": _LAYERS, "disable_cache_before_step": 3}),
+    "0.42",
 )
