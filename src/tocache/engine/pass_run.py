@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tocache.engine.choose import choose
-from tocache.features import PassCache, extrapolate
+from tocache.features import PassCache, extrapolate, may_change
 from tocache.kernels import scatter_rows
 from tocache.plan.memory import (
     AHEAD,
@@ -195,12 +195,12 @@ class PassRun:
         """Site `i` has computed some rows (rows, k, width): its feature with those in their places."""
         reused = self.plan.policy.stale == "reuse"
         value = self._forecast(i)
-        if reused and self.cache.hands_out_its_own() and not _is_ours(value):
-            value = value.clone()
         if self.plan.policy.propagation:
             number = 0 if self.plan.follows(self.number) else self.number
             clusters = self.run.clusters[number, self.run.home[i]]
             value = pass_on(value, rows, index, clusters, self.plan.policy.propagation)
+        elif reused and self.cache.hands_out_its_own() and not may_change(value):
+            value = value.clone()
         value = scatter_rows(value, rows, index)
         if reused and self.features[i]:  # a forecast goes through full features alone
             if self.plan.policy.propagation:
@@ -230,8 +230,3 @@ def _alone(tensor: torch.Tensor) -> torch.Tensor:
     """`tensor` without what shares its memory, such as the queries of a fused projection, which would be kept too."""
     tensor = tensor.detach()
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
-
-
-def _is_ours(value: torch.Tensor) -> bool:
-    """Whether `value` may be changed in place: autograd may still need it as it was, or have it in inference mode."""
-    return torch.is_inference_mode_enabled() or not (torch.is_grad_enabled() or value.is_inference())

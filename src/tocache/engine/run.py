@@ -154,6 +154,7 @@ class Run:
         known = self.number < len(self._anatomies)
         if known and _same(self._anatomies[self.number].shape, shape):
             return
+        # times that rise are numbers of steps (`clock_of`), or of a model that counts the other way: no method's window
         falling = self.times if len(self.times) > 1 and self.times[0] > self.times[-1] else ()
         anatomy = replace(self._anatomy(replace(shape, grid=grid())), times=falling)
         anatomies = [*self._anatomies[: self.number], anatomy, *self._anatomies[self.number + 1 :]]

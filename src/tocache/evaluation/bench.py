@@ -15,7 +15,7 @@ from torch import Tensor
 from tocache.api import enabled, report
 from tocache.engine.intercept import plain_class
 from tocache.errors import OptionError
-from tocache.evaluation.choose import Choice, choose
+from tocache.evaluation.choose import Choice, choose, said
 from tocache.evaluation.clock import Seconds, timed
 from tocache.evaluation.contenders import OURS, REFERENCE, Contender, parse_methods
 from tocache.evaluation.flops import Count, counted
@@ -26,7 +26,6 @@ from tocache.evaluation.scores import CLAIMS, PAIRED, WHOLE, Scorer, Scores, as_
 from tocache.generation import load_pipeline
 from tocache.machine import about_machine
 from tocache.methods import Planned
-from tocache.models.architectures import one_line
 from tocache.planning import check_count, check_guidance, check_seed, is_demo
 from tocache.reports import Report
 
@@ -219,7 +218,7 @@ class Match:
         try:
             _, count = self._count(entry, 0)
         except Exception as error:  # whatever another package raises is its row's content
-            entry.failed = _said(error)
+            entry.failed = said(error)
             return
         entry.flops, entry.counts = count.flops, [self._uncached[0] / max(1, count.flops)]
         if entry.figures is not None and entry.figures.plan is not None:
@@ -239,7 +238,7 @@ class Match:
         except Exception as error:
             if entry is self.reference:
                 raise
-            entry.failed = _said(error)
+            entry.failed = said(error)
             return None
         if cuda:
             entry.device_bytes = max(entry.device_bytes, torch.cuda.max_memory_allocated(self.pipe.device))
@@ -292,7 +291,3 @@ def _speedup(reference: Sequence[tuple[int, float]], seconds: Sequence[tuple[int
 def _spread(seconds: Sequence[tuple[int, float]]) -> Figure | None:
     values = [value for _, value in seconds]
     return {f"p{q}": float(np.percentile(values, q)) for q in (20, 50, 80)} if values else None
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {one_line(error)}"

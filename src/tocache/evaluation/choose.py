@@ -73,7 +73,7 @@ def _settings_of(choice: Choice, peer: Peer) -> Iterator[Chosen]:
         peer.check()
         settings = peer.settings(choice.pipe, choice.steps, choice.draw)
     except Exception as error:  # whatever another package raises is its row's content
-        yield peer.source, Contender(peer.name, "", PEER), _said(error)
+        yield peer.source, Contender(peer.name, "", PEER), said(error)
         return
     costed: list[Contender] = []
     refused: list[Chosen] = []
@@ -82,7 +82,7 @@ def _settings_of(choice: Choice, peer: Peer) -> Iterator[Chosen]:
             try:
                 one = replace(one, ratio=choice.ratio(one))  # noqa: PLW2901
             except Exception as error:
-                refused.append((peer.source, one, _said(error)))
+                refused.append((peer.source, one, said(error)))
                 continue
         costed.append(one)
         if one.kind != STEPS and one.ratio is not None and one.ratio >= max(choice.points):
@@ -114,5 +114,6 @@ def _anatomies(choice: Choice) -> Sequence[Anatomy]:
     return () if plan is None else plan.anatomies
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
+    """Kind and text of an error in one line."""
     return f"{type(error).__name__}: {one_line(error)}"

@@ -61,10 +61,14 @@ def unpack(packed: Packed) -> torch.Tensor:
     return (packed.data.float() * packed.scale).to(packed.dtype)
 
 
+def may_change(tensor: torch.Tensor) -> bool:
+    """Whether `tensor` may be changed in place: autograd may still need it as it was, or have it in inference mode."""
+    return torch.is_inference_mode_enabled() or not (torch.is_grad_enabled() or tensor.is_inference())
+
+
 def put_rows(packed: Packed, rows: torch.Tensor, index: torch.Tensor) -> Packed:
-    """`packed` with `rows` (B, k, width) as its tokens `index` (B, k); in place where autograd allows it."""
-    owned = torch.is_inference_mode_enabled() or not packed.data.is_inference()
-    into = packed if owned else replace(packed, data=packed.data.clone(), scale=_clone(packed.scale))
+    """`packed` with `rows` (B, k, width) as its tokens `index` (B, k); in place where that is allowed."""
+    into = packed if may_change(packed.data) else replace(packed, data=packed.data.clone(), scale=_clone(packed.scale))
     if into.scale is None:
         scatter_rows(into.data, rows, index)
         return into

@@ -9,7 +9,7 @@ import torch
 
 from tocache.features.forecast import Feature
 from tocache.features.host import Arriving, HostMemory
-from tocache.features.packed import Packed, pack, put_rows, unpack
+from tocache.features.packed import Packed, may_change, pack, put_rows, unpack
 
 
 @dataclass(slots=True)
@@ -98,23 +98,18 @@ class PassCache:
 
     def replace(self, i: int, value: torch.Tensor) -> None:
         """`value` (rows, tokens, width) stands in place of site `i`'s newest feature."""
-        kept, packed = self._kept[i][-1], pack(value.detach(), self.storage)
-        if self.host is None:
-            kept.packed = packed
-        else:
-            kept.packed, kept.arriving = self.host.send(packed, kept.packed), None
+        self._put(self._kept[i][-1], pack(value.detach(), self.storage))
 
     def amend(self, i: int, value: torch.Tensor, rows: torch.Tensor, index: torch.Tensor) -> None:
         """Site `i` has computed some tokens: they become part of its newest feature.
 
         `rows` (B, k, width) are the tokens `index` (B, k); `value` is the whole feature with them in their places.
         """
-        kept, rows = self._kept[i][-1], rows.detach()
-        if self.host is None:
-            kept.packed = pack(value.detach(), "same") if self.storage == "same" else put_rows(kept.packed, rows, index)
-            return
-        packed = pack(value.detach(), "same") if self.storage == "same" else put_rows(self._read(kept), rows, index)
-        kept.packed, kept.arriving = self.host.send(packed, kept.packed), None
+        if self.storage == "same":
+            self.replace(i, value)
+        else:  # the others keep their 8 bits: packing them again would round them again
+            kept = self._kept[i][-1]
+            self._put(kept, put_rows(self._read(kept), rows.detach(), index))
 
     def trim(self, i: int, count: int) -> None:
         """Keeps the newest `count` features of site `i`, and of those what is at home."""
@@ -138,6 +133,10 @@ class PassCache:
         if self.host is not None:
             self.host.drain()
 
+    def _put(self, kept: _Kept, packed: Packed) -> None:
+        kept.packed = packed if self.host is None else self.host.send(packed, kept.packed)
+        kept.arriving = None
+
     def _read(self, kept: _Kept) -> Packed:
         if self.host is None:
             return kept.packed
@@ -155,8 +154,7 @@ class PassCache:
         """
         kept = self.pairs[i]
         assert kept is not None
-        owned = torch.is_inference_mode_enabled() or not (torch.is_grad_enabled() or kept[0].is_inference())
-        whole = kept if owned else (kept[0].clone(), kept[1].clone())
+        whole = kept if may_change(kept[0]) else (kept[0].clone(), kept[1].clone())
         rows = torch.arange(index.shape[0], device=index.device).unsqueeze(1)
         for into, new in zip(whole, (keys, values), strict=True):
             into[rows, :, index] = new.transpose(1, 2)  # (B, heads, k, channels) -> (B, k, heads, channels)

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 def cluster_tokens(x: torch.Tensor, count: int, *, generator: torch.Generator, iterations: int = 10) -> torch.Tensor:
     """(B, N) int32: the cluster of each token of `x` (B, N, C), by k-means with `count` clusters (Lloyd's).
 
-    It begins with tokens drawn at random, the same places in every row, and stops when no token moves. A cluster that
-    has lost its tokens keeps its centre. `generator` lives on the CPU, so that a seed means the same everywhere.
+    It begins with tokens drawn at random, the same places in every row. A cluster that has lost its tokens keeps its
+    centre. All iterations are made: to ask whether a token still moved, the host would have to wait for the device.
+    `generator` lives on the CPU, so that a seed means the same everywhere.
     """
     x = x.float()
     start = torch.randperm(x.shape[1], generator=generator)[:count].to(x.device)
@@ -21,9 +22,7 @@ def cluster_tokens(x: torch.Tensor, count: int, *, generator: torch.Generator, i
         sizes = members.sum(dim=1).unsqueeze(-1)  # (B, K, 1)
         means = members.transpose(1, 2) @ x / sizes.clamp_min(1)
         centres = torch.where(sizes > 0, means, centres)
-        before, labels = labels, _nearest(x, centres)
-        if torch.equal(before, labels):
-            break
+        labels = _nearest(x, centres)
     return labels.int()
 
 
