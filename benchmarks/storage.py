@@ -18,24 +18,21 @@ import torch
 
 import tocache
 from tocache.demo.judge import perceptual_distance
+from tocache.demo.measure import HELD_OUT
 from tocache.demo.world.scene import draw_scene
+from tocache.evaluation.metrics import psnr
 from tocache.generation import load_pipeline
 from tocache.machine import about_machine
 
 RESULTS = Path(__file__).parent / "results" / "storage.jsonl"
 METHODS = (tocache.ToCa(), tocache.FORA(3))
-HELD_OUT = 1_000_003  # the seed of scenes that no model was trained on
 
 
 def draw(pipe: Any, captions: list[str]) -> torch.Tensor:
     """(pictures, 3, height, width) in [0, 1]."""
     generators = [torch.Generator().manual_seed(i) for i in range(len(captions))]
-    return torch.as_tensor(pipe(captions, generator=generators, output_type="pt").images).float()
-
-
-def psnr(pictures: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
-    """(pictures,) in dB."""
-    return -10 * ((pictures - references) ** 2).mean(dim=(1, 2, 3)).log10()
+    arguments = {"generator": generators, "output_type": "pt", "clean_caption": False}
+    return torch.as_tensor(pipe(captions, **arguments).images).float()
 
 
 def main() -> None:
@@ -48,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
 
     pipe = load_pipeline(options.model, device=options.device, dtype=options.dtype)
-    captions = [draw_scene(HELD_OUT, i).caption for i in range(options.prompts)]
+    captions = [draw_scene(0, HELD_OUT + i).caption for i in range(options.prompts)]
     batches = [captions[i : i + options.batch] for i in range(0, len(captions), options.batch)]
     references = torch.cat([draw(pipe, batch) for batch in batches])
     for method in METHODS:

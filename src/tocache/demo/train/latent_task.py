@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from tocache.demo.train.latents import cached_latents
+
+
+_LAYOUT = 0.1  # weight of the layout loss
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,16 @@ class Size:
     width: int = 128
     depth: int = 12
     heads: int = 4
+
+
+def flow_loss(velocity: Tensor, target: Tensor, layout: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Squared error of a velocity, and the layout loss of the stack's middle; with both as figures.
+
+    `velocity` and `target` are alike; `layout` (B, tokens, contents) are logits, `labels` (B, tokens) integers.
+    """
+    flow = F.mse_loss(velocity.float(), target)
+    contents = F.cross_entropy(layout.float().flatten(0, 1), labels.to(layout.device).long().flatten())
+    return flow + _LAYOUT * contents, {"flow": float(flow.detach()), "layout": float(contents.detach())}
 
 
 class LatentTask(ABC):

@@ -6,12 +6,11 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from diffusers import DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from tocache.demo.train.latent_task import LatentTask, Size
+from tocache.demo.train.latent_task import LatentTask, Size, flow_loss
 from tocache.demo.train.pictures import save_grid
 from tocache.demo.train.text_encoder import new_text_encoder, new_tokenizer
 from tocache.demo.world.render import label_map, render
@@ -19,7 +18,6 @@ from tocache.demo.world.scene import COLOURS, SHAPES, Scene, draw_scene
 
 _DROPPED = 0.1  # share of captions that are left out, for guidance
 _TIMES = 0.8  # mean of the times' logits: what goes where is decided while most is noise, more so than in photographs
-_LAYOUT = 0.1  # weight of the layout loss
 _TEXT_WIDTH = 128
 _SAMPLES = (
     "a red circle above a blue square",
@@ -112,11 +110,7 @@ class TextTask(LatentTask):
         share = sigma[:, None, None, None]
         noisy = (1 - share) * clean + share * noise
         velocity, layout = self.model(text.input_ids, text.attention_mask, noisy, sigma)
-        flow = F.mse_loss(velocity.float(), noise - clean)
-        labels = self.labels[chosen].to(self.device).long()  # (batch, tokens)
-        contents = F.cross_entropy(layout.float().flatten(0, 1), labels.flatten())
-        figures = {"flow": float(flow.detach()), "layout": float(contents.detach())}
-        return flow + _LAYOUT * contents, figures
+        return flow_loss(velocity, noise - clean, layout, self.labels[chosen])
 
     def sample(self, folder: Path) -> str:
         pipe = self.pipeline()

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
 from tocache.demo.train.clips import FRAMES, clip_latents, clips, load_video_vae
-from tocache.demo.train.latent_task import LatentTask, Size
+from tocache.demo.train.latent_task import LatentTask, Size, flow_loss
 from tocache.demo.train.pictures import save_grid
 from tocache.demo.train.text_encoder import new_text_encoder, new_tokenizer
 from tocache.demo.world.scene import COLOURS, SHAPES
@@ -26,7 +25,6 @@ SIDE = 128
 
 _DROPPED = 0.1  # share of captions that are left out, for guidance
 _BARE = 0.1  # share of captions without the score that the pipeline writes behind prompts
-_LAYOUT = 0.1  # weight of the layout loss
 _TEXT_WIDTH, _TEXT_LENGTH = 128, 120
 _SCORE_WORDS = ("aesthetic", "score:", "6.5.")
 _FPS = 8  # a clip lasts about a second
@@ -171,11 +169,7 @@ class VideoTask(LatentTask):
         fps = torch.randint(_RATES[0], _RATES[1] + 1, (self.batch,), generator=generator).to(self.device)
         noisy = self.scheduler.add_noise(clean, noise, times)
         velocity, layout = self.model(text.input_ids, text.attention_mask, dropped.to(self.device), noisy, times, fps)
-        flow = F.mse_loss(velocity.float(), clean - noise)
-        labels = self.labels[chosen].to(self.device).long()  # (batch, tokens)
-        contents = F.cross_entropy(layout.float().flatten(0, 1), labels.flatten())
-        figures = {"flow": float(flow.detach()), "layout": float(contents.detach())}
-        return flow + _LAYOUT * contents, figures
+        return flow_loss(velocity, clean - noise, layout, self.labels[chosen])
 
     def sample(self, folder: Path) -> str:
         pipe = self.pipeline()
