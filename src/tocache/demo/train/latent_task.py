@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from tocache.demo.train.latents import cached_latents
 
-
 _LAYOUT = 0.1  # weight of the layout loss
 
 
