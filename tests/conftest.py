@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -18,14 +18,25 @@ torch.set_num_threads(1)
 
 @dataclass(frozen=True)
 class Case:
-    """One family: how to make a tiny pipeline of it and draw latents with it."""
+    """One family: how to make a tiny pipeline of it and draw latents with it.
+
+    `call` is what its pipeline is called with besides prompts, seeds and steps, and `resized` what a call for another
+    size is; `output` is the field of the result that holds the pictures. `needs` are classes that not every supported
+    diffusers has.
+    """
 
     name: str
     build: Callable[..., Any]
     prompts: tuple[Any, ...]
     unguided: dict[str, Any]  # arguments that switch classifier-free guidance off
     sizes: dict[str, Any]
+    call: dict[str, Any] = field(default_factory=dict)
+    resized: dict[str, Any] = field(default_factory=lambda: {"height": 256, "width": 128})
+    output: str = "images"
+    flow: bool = False  # schedulers of another class would need another prediction
+    scores: dict[str, float] = field(default_factory=lambda: {"influence": 1.0})  # of its recipe
     steps: int = 12
+    needs: tuple[str, ...] = ()
 
     def make(self, **options: Any) -> Any:
         pipe = self.build(**self.sizes | options)
@@ -37,46 +48,47 @@ class Case:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         prompts = [self.prompts[seed % len(self.prompts)] for seed in seeds]
         arguments: dict[str, Any] = {"num_inference_steps": self.steps, "output_type": "pt", "generator": generators}
-        if self.name == "pixart":
-            arguments |= {"use_resolution_binning": False, "clean_caption": False}
-        if self.name == "flux":
-            arguments |= {"output_type": "latent", "max_sequence_length": 16, "height": 128, "width": 128}
-        if self.name == "opensora":
-            small = {"height": 64, "width": 64, "num_frames": 17, "clean_caption": False}
-            frames = pipe(prompts, **arguments | {"output_type": "latent"} | small | options).frames
-            return torch.as_tensor(frames)
         # DiTPipeline answers output_type="pt" with an array before diffusers 0.41
-        return torch.as_tensor(pipe(prompts, **arguments | options).images)
+        return torch.as_tensor(getattr(pipe(prompts, **arguments | self.call | options), self.output))
 
 
+TEXTS = ("a red circle", "a blue square above a circle", "sea")
 CASES = (
     Case("dit", random_class_pipeline, (207, 270, 360), {"guidance_scale": 1.0}, {"depth": 4, "sample_size": 16}),
     Case(
         "pixart",
         random_text_pipeline,
-        ("a red circle", "a blue square above a circle", "sea"),
+        TEXTS,
         {"guidance_scale": 1.0},
         {"depth": 4, "sample_size": 16},
+        {"use_resolution_binning": False, "clean_caption": False},
+        scores={"entropy": 1.0},
     ),
     Case(
         "flux",
         random_flux_pipeline,
-        ("a red circle", "a blue square above a circle", "sea"),
+        TEXTS,
         {},
         {"double_depth": 2, "single_depth": 3, "sample_size": 16},
+        {"output_type": "latent", "max_sequence_length": 16, "height": 128, "width": 128},
+        flow=True,
     ),
     Case(
         "opensora",
         random_video_pipeline,
-        ("a red circle", "a blue square above a circle", "sea"),
+        TEXTS,
         {"guidance_scale": 1.0},
         {"depth": 2},
+        {"output_type": "latent", "height": 64, "width": 64, "num_frames": 17, "clean_caption": False},
+        output="frames",
+        flow=True,
+        scores={"entropy": 1.0},
     ),
 )
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.name)
 def case(request: pytest.FixtureRequest) -> Case:
-    """Every family in turn."""
+    """Every family that has a demo; `tests/models` has a fixture of this name for all of them."""
     chosen: Case = request.param
     return chosen

@@ -82,7 +82,7 @@ class TestFamilyContract:
             other = case.draw(small)
             small.transformer.register_to_config(sample_size=16)
         else:
-            other = case.draw(small, height=256, width=128)
+            other = case.draw(small, **case.resized)
         assert other.shape != before.shape
         assert torch.isfinite(other).all()
         assert tocache.report(small).overruled == 0
@@ -165,7 +165,7 @@ class TestFamilyContract:
         pipe = case.make()
         tocache.enable(pipe, tocache.FORA(3))
         old = pipe.scheduler
-        pipe.scheduler = type(old).from_config(old.config) if case.name in ("flux", "opensora") else _other(old)
+        pipe.scheduler = type(old).from_config(old.config) if case.flow else _other(old)
         cached = case.draw(pipe)
         assert tocache.report(pipe).steps_by_kind["reuse"] > 0
         assert not hasattr(type(old), "_tocache_base")
@@ -221,8 +221,7 @@ class TestFamilyContract:
         case.draw(pipe)
         with tocache.trace(pipe) as trace:
             case.draw(pipe)
-        family = {"pixart": {"entropy": 1.0}, "opensora": {"entropy": 1.0}}.get(case.name, {"influence": 1.0})
-        assert trace.plan.policy.scores == family
+        assert trace.plan.policy.scores == case.scores
         assert trace.choices
 
     def test_the_report_tells_before_and_after_a_run(self, case):

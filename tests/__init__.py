@@ -1,0 +1,1 @@
+"""The tests; a package, so that those of the models can share their miniatures."""

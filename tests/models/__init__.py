@@ -1,0 +1,1 @@
+"""What every model family must keep, and what is special about some."""

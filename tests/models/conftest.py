@@ -1,0 +1,19 @@
+"""The pipelines that every test of the contract runs on."""
+
+from __future__ import annotations
+
+import diffusers
+import pytest
+
+from ..conftest import Case
+from .miniatures import FAMILIES
+
+
+@pytest.fixture(params=FAMILIES, ids=lambda case: case.name)
+def case(request: pytest.FixtureRequest) -> Case:
+    """Every family in turn that this diffusers has."""
+    chosen: Case = request.param
+    missing = [name for name in chosen.needs if not hasattr(diffusers, name)]
+    if missing:
+        pytest.skip(f"diffusers {diffusers.__version__} has no {', '.join(missing)}")
+    return chosen
