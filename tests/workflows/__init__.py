@@ -1,0 +1,1 @@
+"""The ways in which people call pipelines, with the cache on them; docs/workflows.md lists them."""
