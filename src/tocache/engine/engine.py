@@ -171,6 +171,8 @@ class Engine:
         if not run.enter(self.family.measure(self.transformer, arguments), partial(self._grid, arguments)):
             self._warn(f"the run cannot be followed ({run.lost}): everything is computed")
             return call(*args, **kwargs)
+        assert run.now is not None
+        run.now.alike = self.family.alike(self.transformer, arguments)
         self.record = run.record
         self._prepare(run)
         copied = run.copied()

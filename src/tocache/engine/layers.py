@@ -59,6 +59,8 @@ class TokenWiseLayer:
         return norm | {self.wiring.module: self.module}
 
     def norm(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
+        if not run.alike:
+            return again(x)
         self.visit = Visit(run, self.wiring.site, x)
         return again(self.visit.take(x))
 
@@ -90,7 +92,7 @@ class AttentionLayer:
         return self.norm(run, x, again)
 
     def norm(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
-        return again(x if ALL in self.amounts else x[:, :1])
+        return again(x if ALL in self.amounts or not run.alike else x[:, :1])
 
     def module(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         amounts, self.run = self.amounts if self.run is run else self._asked(run), None
@@ -125,6 +127,8 @@ class AttentionByTokenLayer:
         return dict.fromkeys(self.wiring.norms, self.norm) | {self.wiring.module: self.module}
 
     def norm(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
+        if not run.alike:
+            return again(x)
         self.visit = Visit(run, self.wiring.sites[0], x)
         return again(self.visit.take(x))
 

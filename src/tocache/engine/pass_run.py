@@ -43,6 +43,7 @@ class PassRun:
         self.features: list[int] = kept.features[step, number].tolist()
         self.keep: list[int] = kept.keep[step, number].tolist()
         self.computed = [SKIPPED] * len(plan.sites)
+        self.alike = True  # whether all tokens of a row are modulated alike, so that a norm may be given some of them
         # the sites that read features which are kept on the host, in order
         self.reads = [i for i, amount in enumerate(self.amounts) if amount >= 0] if plan.policy.offload else []
 

@@ -103,6 +103,10 @@ class Family(Protocol):
         """The grid of the image tokens; may read values, so it is asked once for a plan."""
         ...
 
+    def alike(self, transformer: Any, arguments: Mapping[str, Any]) -> bool:
+        """Whether a forward with these arguments modulates all tokens of a row alike; reads shapes only."""
+        ...
+
     def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
         """The sites and what they cost at this shape."""
         ...

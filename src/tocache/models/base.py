@@ -9,7 +9,10 @@ from typing import Any, ClassVar
 from tocache.engine.intercept import plain_class
 from tocache.engine.wiring import Guidance, Layer, Stack
 from tocache.plan.anatomy import Anatomy, Pass
+from tocache.plan.budget import Budget
+from tocache.plan.policy import Policy
 from tocache.plan.recipe import Recipe
+from tocache.plan.schedule import Every
 
 
 class ModelFamily(ABC):
@@ -52,6 +55,10 @@ class ModelFamily(ABC):
         """The grid of the image tokens; families whose shapes do not tell it read it off the arguments."""
         return self.measure(transformer, arguments).grid
 
+    def alike(self, transformer: Any, arguments: Mapping[str, Any]) -> bool:
+        """Whether a forward with these arguments modulates all tokens of a row alike; from shapes alone."""
+        return True
+
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
         """What the batches of a pipeline's call mean; rows are independent where nothing else is known."""
         return Guidance()
@@ -64,6 +71,18 @@ class ModelFamily(ABC):
         """Class and size, e.g. "DiTTransformer2DModel 28 x 1152"."""
         depth = "+".join(str(len(transformer.get_submodule(s.path))) for s in self.stacks(transformer))
         return f"{plain_class(transformer).__name__} {depth} x {width_of(transformer)}"
+
+
+def unpublished(name: str, *kinds: str) -> Recipe:
+    """What ToCa means for a family that nothing was published for: fresh tokens at sites of these kinds."""
+    return Recipe(
+        name=name,
+        schedule=Every(3, warmup=3),
+        budget=Budget(0.1, dict.fromkeys(kinds, 1.0)),
+        policy=Policy(scores={"influence": 1.0}, staleness=0.25),
+        source="no constants were published for this family: three full steps, then one in three, and a tenth of the "
+        "tokens in between",
+    )
 
 
 def patched(transformer: Any, latents: Any) -> tuple[int, tuple[int, int]]:

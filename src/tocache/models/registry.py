@@ -12,9 +12,10 @@ from tocache.models.dit import DiT
 from tocache.models.flux import Flux
 from tocache.models.opensora import OpenSora
 from tocache.models.pixart import PixArt
+from tocache.models.wan import Wan
 from tocache.plan.recipe import Recipe
 
-FAMILIES: dict[str, ModelFamily] = {family.name: family for family in (DiT(), PixArt(), Flux(), OpenSora())}
+FAMILIES: dict[str, ModelFamily] = {family.name: family for family in (DiT(), PixArt(), Flux(), OpenSora(), Wan())}
 
 
 def family_of(transformer: Any) -> ModelFamily:

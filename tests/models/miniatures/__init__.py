@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from ...conftest import CASES, Case
+from . import wan
 
-FAMILIES: tuple[Case, ...] = (*CASES,)
+FAMILIES: tuple[Case, ...] = (*CASES, *wan.CASES)

@@ -1,0 +1,61 @@
+"""Wan 2.1 and 2.2 (Wan Team, arXiv 2503.20314): self-attention, attention to text and picture, and MLP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from tocache.engine.wiring import Guidance
+from tocache.models.base import itemsize_of, unpublished, width_of
+from tocache.models.separable import Module, Separable
+from tocache.plan.anatomy import CROSS_ATTENTION, MLP, Pass
+from tocache.plan.recipe import Recipe
+
+WAN = unpublished("wan", CROSS_ATTENTION, MLP)
+
+_TEXT = 512
+_USUAL_GRID = (21, 30, 52)  # 81 frames of 480 × 832 pixels
+_USUAL_GRID_5B = (31, 22, 40)  # 121 frames of 704 × 1280 pixels, which its autoencoder compresses four times as far
+
+
+class Wan(Separable):
+    """diffusers' WanTransformer3DModel; two of them, one for high noise and one for low, make up Wan 2.2 A14B."""
+
+    name = "wan"
+    classes = ("WanTransformer3DModel",)
+    recipes = (WAN,)
+    default_steps = 50
+    default_guidance = 5.0
+    stack: ClassVar[str] = "blocks"
+    attention = Module("attn1", "norm1")
+    cross = Module("attn2", "norm2")
+    mlp = Module("ffn", "norm3")
+
+    def recipe(self, steps: int) -> Recipe:
+        return WAN
+
+    def width(self, transformer: Any) -> int:
+        return width_of(transformer)
+
+    def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
+        rows, _, *latent = arguments["hidden_states"].shape
+        grid = tuple(side // patch for side, patch in zip(latent, transformer.config.patch_size, strict=True))
+        text = arguments["encoder_hidden_states"].shape[1]
+        if (picture := arguments.get("encoder_hidden_states_image")) is not None:
+            text += picture.shape[1] * picture.shape[0] // rows  # first and last frame stand one below the other
+        return Pass(rows, {"image": math.prod(grid)}, grid, itemsize=itemsize_of(transformer), context=text)
+
+    def default_pass(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> Pass:
+        grid = _USUAL_GRID_5B if transformer.config.in_channels == 48 else _USUAL_GRID
+        return Pass(pictures, {"image": math.prod(grid)}, grid, itemsize=itemsize, context=_TEXT)
+
+    def alike(self, transformer: Any, arguments: Mapping[str, Any]) -> bool:
+        # Wan 2.2 TI2V tells every token a time of its own, for a first frame that is given
+        return bool(arguments["timestep"].ndim < 2)
+
+    def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
+        scale = arguments.get("guidance_scale")
+        if scale is not None and scale > 1:
+            return Guidance((("cond", None), ("uncond", None)))
+        return Guidance((("cond", None),))
