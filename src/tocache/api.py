@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tocache.engine.engine import Engine
-from tocache.engine.follow import Follower, can_follow
+from tocache.engine.follow import Follower, can_follow, transformers_of
 from tocache.engine.intercept import owner_of
 from tocache.engine.record import Record
 from tocache.engine.run import clock_of
@@ -69,7 +69,8 @@ class Session:
         self.engine.detach()
 
     def _engine_of(self, transformer: Any) -> Engine:
-        return Engine(transformer, family_of(transformer), self.plan, owner=self)
+        others = () if transformer is self.target else transformers_of(self.target)[1:]
+        return Engine(transformer, family_of(transformer), self.plan, owner=self, others=others)
 
     def plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
         return self.method.plan(anatomies, steps).stored(storage=self.storage, offload=self.offload)
@@ -249,10 +250,10 @@ def watch(target: Any, on_step: Callable[[Record], None]) -> Iterator[None]:
 def _transformer_of(target: Any) -> Any:
     if isinstance(target, torch.nn.Module):
         return target
-    transformer = getattr(target, "transformer", None)
-    if not isinstance(transformer, torch.nn.Module):
+    found = transformers_of(target)
+    if not found:
         raise UnsupportedModelError(f"{type(target).__name__} is neither a transformer nor a pipeline that has one")
-    return transformer
+    return found[0]
 
 
 def _session(target: Any) -> Session | None:

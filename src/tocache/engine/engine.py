@@ -28,11 +28,21 @@ ChoiceListener = Callable[[int, int, str, torch.Tensor], None]
 class Engine:
     """Caches one transformer by the plans of one method, from `attach` to `detach`.
 
-    Raises AttachError where a module is not where the family says it is.
+    `others` are transformers built alike that take turns with it within a run, as in Wan 2.2.
+
+    Raises AttachError where a module is not where the family says it is, or one of `others` is built otherwise.
     """
 
-    def __init__(self, transformer: torch.nn.Module, family: Family, planner: Planner, owner: Any = None) -> None:
+    def __init__(
+        self,
+        transformer: torch.nn.Module,
+        family: Family,
+        planner: Planner,
+        owner: Any = None,
+        others: Sequence[torch.nn.Module] = (),
+    ) -> None:
         self.transformer = transformer
+        self.transformers = (transformer, *others)
         self.family = family
         self.planner = planner
         self.owner = owner
@@ -43,7 +53,7 @@ class Engine:
         self.on_choice: list[ChoiceListener] = []
         self.on_step: list[Callable[[Record], None]] = []
         self._signature = inspect.signature(plain_class(transformer).forward)
-        self._wired: dict[str, torch.nn.Module] = {}
+        self._wired: dict[tuple[int, str], torch.nn.Module] = {}  # by the transformer's number and the path
         self._handlers: dict[str, Handler] = {}
         self._regions: dict[str, Handler] = {}
         self._chunkable: dict[str, str] = {}  # block path → site whose module it may call in chunks
@@ -54,7 +64,11 @@ class Engine:
     # ── wiring ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _find_handlers(self) -> None:
-        for wiring in self.family.layers(self.transformer):
+        layers = self.family.layers(self.transformer)
+        for other in self.transformers[1:]:
+            if self.family.layers(other) != layers:
+                raise AttachError(f"the pipeline's two {plain_class(other).__name__} are not built alike")
+        for wiring in layers:
             for path, handler in layer_of(wiring).handlers().items():
                 self._module(path)
                 self._handlers[path] = partial(self._call_module, handler)
@@ -63,7 +77,8 @@ class Engine:
 
     def attach(self) -> None:
         """Wires the model."""
-        intercept(self.transformer, {"__call__": self._call_transformer}, owner=self.owner)
+        for transformer in self.transformers:
+            intercept(transformer, {"__call__": partial(self._call_transformer, transformer)}, owner=self.owner)
         self._wire()
 
     def detach(self) -> None:
@@ -72,24 +87,26 @@ class Engine:
         for module in self._wired.values():
             release(module)
         self._wired.clear()
-        release(self.transformer)
+        for transformer in self.transformers:
+            release(transformer)
 
     def _wire(self) -> None:
         """Intercepts the modules that stand at the wired paths now: a LoRA may have put others there."""
         wanted = self._handlers | self._regions
-        for path, module in list(self._wired.items()):
-            if path not in wanted or self._module(path) is not module:
-                release(self._wired.pop(path))
-        for path, handler in wanted.items():
-            if path not in self._wired:
-                module = self._wired[path] = self._module(path)
-                intercept(module, {"__call__": handler})
+        for (number, path), module in list(self._wired.items()):
+            if path not in wanted or self._module(path, number) is not module:
+                release(self._wired.pop((number, path)))
+        for number in range(len(self.transformers)):
+            for path, handler in wanted.items():
+                if (number, path) not in self._wired:
+                    module = self._wired[number, path] = self._module(path, number)
+                    intercept(module, {"__call__": handler})
 
     def _wire_regions(self, plan: Plan) -> None:
         stacks = {stack.path: stack for stack in self.family.stacks(self.transformer)}
-        for path in self._regions:  # their handlers belong to the regions of another plan
-            if path in self._wired:
-                release(self._wired.pop(path))
+        for number, path in list(self._wired):
+            if path in self._regions:  # their handlers belong to the regions of another plan
+                release(self._wired.pop((number, path)))
         self._regions = {}
         for site in (s for s in plan.sites if s.kind == REGION):
             paths = [f"{site.stack}.{b}" for b in range(site.block, site.block + site.span)]
@@ -98,9 +115,9 @@ class Engine:
                 self._regions[path] = partial(self._call_block, layer.handler(position))
         self._wire()
 
-    def _module(self, path: str) -> torch.nn.Module:
+    def _module(self, path: str, number: int = 0) -> torch.nn.Module:
         try:
-            return self.transformer.get_submodule(path)
+            return self.transformers[number].get_submodule(path)
         except AttributeError as error:
             name = plain_class(self.transformer).__name__
             raise AttachError(
@@ -156,7 +173,9 @@ class Engine:
 
     # ── calls ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _call_transformer(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _call_transformer(
+        self, transformer: torch.nn.Module, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         run = self.run
         if run is None:
             self._warn(
@@ -168,11 +187,11 @@ class Engine:
         if run.steps is None:
             run.times = tuple(self._announced())
             run.steps = len(run.times)
-        if not run.enter(self.family.measure(self.transformer, arguments), partial(self._grid, arguments)):
+        if not run.enter(self.family.measure(transformer, arguments), partial(self._grid, arguments), transformer):
             self._warn(f"the run cannot be followed ({run.lost}): everything is computed")
             return call(*args, **kwargs)
         assert run.now is not None
-        run.now.alike = self.family.alike(self.transformer, arguments)
+        run.now.alike = self.family.alike(transformer, arguments)
         self.record = run.record
         self._prepare(run)
         copied = run.copied()

@@ -6,11 +6,22 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 from tocache.engine.engine import Engine
 from tocache.engine.intercept import Call, Handler, intercept, owner_of, plain_class, release
 from tocache.engine.run import clock_of
 from tocache.engine.wiring import Guidance
 from tocache.errors import RunError
+
+
+TRANSFORMERS = ("transformer", "transformer_2")  # what pipelines call them
+
+
+def transformers_of(pipeline: Any) -> tuple[torch.nn.Module, ...]:
+    """The transformers of a pipeline; a second one takes turns with the first."""
+    found = (getattr(pipeline, name, None) for name in TRANSFORMERS)
+    return tuple(transformer for transformer in found if isinstance(transformer, torch.nn.Module))
 
 
 class Follower:
@@ -63,8 +74,8 @@ class Follower:
         name, value = args
         if name == "scheduler" and value is not self.scheduler:
             self._watch(value)
-        elif name == "transformer" and value is not None and value is not self.engine.transformer:
-            self.engine = self._moved(value)
+        elif name in TRANSFORMERS and transformers_of(self.pipeline) not in ((), self.engine.transformers):
+            self.engine = self._moved(transformers_of(self.pipeline)[0])
 
     def begin(self) -> None:
         """The scheduler was given its timesteps: a run begins."""

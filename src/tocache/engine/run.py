@@ -51,6 +51,7 @@ class Run:
         self._anatomies: list[Anatomy] = []
         self._caches: list[PassCache] = []
         self._rows: dict[int, int] = {}  # of each pass when it was first seen
+        self._servers: dict[int, object] = {}  # the transformer that has computed what is cached for each pass
         self._outputs: dict[int, Any] = {}  # of passes that a later pass of the step copies
         self.chosen: dict[tuple[int, int], torch.Tensor] = {}  # (pass, scope's last site) → this step's tokens
         self.clusters: dict[tuple[int, int], torch.Tensor] = {}  # likewise: the cluster of each token
@@ -58,8 +59,11 @@ class Run:
 
     # ── the clock ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def enter(self, shape: Pass, grid: Callable[[], tuple[int, ...] | None]) -> bool:
-        """Begins the next pass of this step; False where it cannot be followed, and must compute everything."""
+    def enter(self, shape: Pass, grid: Callable[[], tuple[int, ...] | None], server: object) -> bool:
+        """Begins the next pass of this step; False where it cannot be followed, and must compute everything.
+
+        `server` is the transformer that serves it; another one than before makes the step a full one.
+        """
         self.now = None
         assert self.steps is not None
         if self.lost is None and self.step >= self.steps:
@@ -69,6 +73,8 @@ class Run:
         if self.lost is not None:
             return False
         self._plan_for(self._meaning(shape), grid)
+        if self._servers.setdefault(self.number, server) is not server:
+            self._hand_over(server)
         plan, number = self.plan, self.number
         self.now = PassRun(self, plan, self._lifetimes, self.step, number, self._caches[number])
         return True
@@ -142,6 +148,13 @@ class Run:
     def plan(self) -> Plan:
         assert self.record.plan is not None
         return self.record.plan
+
+    def _hand_over(self, server: object) -> None:
+        """Another transformer serves this pass from now on, for which nothing that is cached is valid."""
+        self._servers[self.number] = server
+        self._caches[self.number].clear()
+        self.record.plan = self.plan.full_at(self.step, self.number)
+        self._lifetimes = lifetimes(self.record.plan)
 
     def _meaning(self, shape: Pass) -> Pass:
         name, halves = self._passes[self.number] if self.number < len(self._passes) else (f"pass {self.number}", None)

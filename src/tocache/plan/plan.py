@@ -125,6 +125,13 @@ class Plan:
         policy = policy if offload is None else replace(policy, offload=offload)
         return self if policy is self.policy else replace(self, policy=policy)
 
+    def full_at(self, step: int, first: int = 0) -> Plan:
+        """The same plan with everything computed in `step`, in the passes from `first` on."""
+        assert self.source is not None
+        fresh, source = self.fresh.copy(), self.source.copy()
+        fresh[step, first:], source[step, first:] = ALL, -1
+        return replace(self, fresh=fresh, source=source)
+
     def resampled(self, steps: int) -> Plan:
         """The plan stretched to another number of steps; each new step takes the row nearest in relative time."""
         if steps < 1:

@@ -1,7 +1,8 @@
-"""Wan: one transformer."""
+"""Wan 2.1, and Wan 2.2 with one transformer for high noise and one for low."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import diffusers
@@ -43,6 +44,19 @@ def wan(*, expand_timesteps: bool = False, **config: Any) -> Any:
     )
 
 
+@miniature
+def wan_2_2(**config: Any) -> Any:
+    return diffusers.WanPipeline(
+        **t5(),
+        vae=wan_vae(),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        transformer=wan_transformer(**config),
+        transformer_2=wan_transformer(**config),
+        boundary_ratio=0.7,
+    )
+
+
 CALL: dict[str, Any] = {"output_type": "latent", "height": 64, "width": 64, "num_frames": 9, "max_sequence_length": 16}
 WAN = Case("wan", wan, TEXTS, {"guidance_scale": 1.0}, {}, CALL, resized={"height": 96}, output="frames", flow=True)
-CASES = (WAN,)
+WAN_2_2 = replace(WAN, name="wan-2.2", build=wan_2_2)
+CASES = (WAN, WAN_2_2)
