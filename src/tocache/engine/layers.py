@@ -96,21 +96,21 @@ class AttentionLayer:
 
     def module(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         amounts, self.run = self.amounts if self.run is run else self._asked(run), None
-        sites = [run.index[name] for name in self.wiring.sites]
+        sites, unread = [run.index[name] for name in self.wiring.sites], self.wiring.unread
         if ALL not in amounts:
-            served = tuple(run.serve(i) for i in sites)
+            served = (*(run.serve(i) for i in sites), *(None,) * unread)
             return served if len(served) > 1 else served[0]
         y = read_self_attention(run, self.wiring, lambda: again(x))
         computed = y if isinstance(y, tuple) else (y,)
-        if len(computed) != len(sites):
-            run.give_up(f"{self.wiring.module} returned {len(computed)} tensors where {len(sites)} are known")
+        if len(computed) != len(sites) + unread:
+            run.give_up(f"{self.wiring.module} returned {len(computed)} tensors where {len(sites) + unread} are known")
             return y
         outputs = []
-        for i, amount, value in zip(sites, amounts, computed, strict=True):
+        for i, amount, value in zip(sites, amounts, computed, strict=False):
             if amount == ALL:
                 run.write(i, value)
             outputs.append(value if amount == ALL else run.serve(i))
-        return tuple(outputs) if isinstance(y, tuple) else outputs[0]
+        return (*outputs, *computed[len(sites) :]) if isinstance(y, tuple) else outputs[0]
 
     def _asked(self, run: PassRun) -> list[int]:
         return [run.amount(run.index[name]) for name in self.wiring.sites]

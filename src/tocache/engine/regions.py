@@ -55,7 +55,9 @@ class RegionLayer:
 
     def _remember(self, run: PassRun, i: int, output: Any) -> None:
         after = output if isinstance(output, tuple) else (output,)
-        residual = [a - b for a, b in zip(after, self.before, strict=True)]
+        # a block that drops a stream at the end hands on nothing that somebody reads
+        pairs = zip(after, self.before, strict=True)
+        residual = [b.new_zeros(b.shape) if a is None else a - b for a, b in pairs]
         self.before = []
         run.write(i, torch.cat(residual, dim=1))  # (rows, tokens of all streams, width)
 

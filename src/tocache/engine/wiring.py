@@ -32,7 +32,8 @@ class Attention:
     nobody else, through a modulation that is the same for all tokens of a row; none where it is not.
 
     `by_token` says that the module may be called with some of the tokens: it has one site, its tokens have no position
-    there, and all of them attend to all.
+    there, and all of them attend to all. `unread` counts the outputs after those of the sites that nobody reads: they
+    are not cached.
     """
 
     sites: tuple[str, ...]
@@ -40,6 +41,7 @@ class Attention:
     norms: tuple[str, ...]
     groups: tuple[str, ...]
     by_token: bool = False
+    unread: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tocache.errors import OptionError, UnknownNameError, UnsupportedModelError, nearest
+from tocache.models.known import PICTURES
 from tocache.models.registry import FAMILIES
 
 ORIGINALS = (".pt", ".pth", ".ckpt", ".safetensors")  # how checkpoints in their authors' layout are called
@@ -73,6 +74,7 @@ def _known() -> dict[str, Architecture]:
         )
     )
     known += _wan()
+    known += [Architecture(*row) for row in PICTURES]
     return {architecture.name: architecture for architecture in known}
 
 

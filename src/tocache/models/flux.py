@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from tocache.engine.wiring import Attention, Fused, Guidance, Layer, Stack, TokenWise
+from tocache.engine.wiring import Fused, Guidance, Layer, Stack
 from tocache.models.base import ModelFamily, itemsize_of, width_of
+from tocache.models.costs import OWN, attention_cost, token_cost
+from tocache.models.double_stream import DoubleStream, joint_tokens
 from tocache.plan.anatomy import MLP, PARALLEL, SELF_ATTENTION, Anatomy, Cost, Pass, Site
 from tocache.plan.budget import Budget
 from tocache.plan.policy import Policy
@@ -14,6 +16,7 @@ from tocache.plan.recipe import Recipe
 from tocache.plan.schedule import Every
 
 DOUBLE, SINGLE = "transformer_blocks", "single_transformer_blocks"
+BLOCK = DoubleStream()
 
 FLUX = Recipe(
     name="flux",
@@ -33,24 +36,19 @@ class Flux(ModelFamily):
     recipes = (FLUX,)
     default_steps = 50
     default_guidance = 3.5
+    notes: ClassVar[tuple[str, ...]] = (
+        "norms and modulation are not counted",
+        "double blocks cache their attention after its output projection, where the published code projects the "
+        "cached heads again in every step: fewer FLOPs, the same result",
+    )
 
     def recipe(self, steps: int) -> Recipe:
-        return FLUX
+        return self.recipes[0]
 
     def layers(self, transformer: Any) -> Sequence[Layer]:
         layers: list[Layer] = []
         for b in range(len(transformer.transformer_blocks)):
-            path = f"{DOUBLE}.{b}"
-            layers.append(
-                Attention(
-                    sites=(f"{path}.attn[image]", f"{path}.attn[text]"),
-                    module=f"{path}.attn",
-                    norms=(f"{path}.norm1", f"{path}.norm1_context"),
-                    groups=("text", "image"),
-                )
-            )
-            layers.append(TokenWise(f"{path}.ff", f"{path}.ff", f"{path}.norm2"))
-            layers.append(TokenWise(f"{path}.ff_context", f"{path}.ff_context", f"{path}.norm2_context"))
+            layers += BLOCK.layers(f"{DOUBLE}.{b}")
         for b in range(len(transformer.single_transformer_blocks)):
             path = f"{SINGLE}.{b}"
             layers.append(
@@ -72,7 +70,7 @@ class Flux(ModelFamily):
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
         rows, image, _ = arguments["hidden_states"].shape
         text = arguments["encoder_hidden_states"].shape[1]
-        return Pass(rows, _tokens(image, text), itemsize=itemsize_of(transformer))
+        return Pass(rows, joint_tokens(image, text), itemsize=itemsize_of(transformer))
 
     def grid(self, transformer: Any, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
         ids = arguments["img_ids"]
@@ -81,7 +79,7 @@ class Flux(ModelFamily):
         return (height, width) if height * width == arguments["hidden_states"].shape[1] else None
 
     def default_pass(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> Pass:
-        return Pass(pictures, _tokens(64 * 64, 512), (64, 64), itemsize=itemsize)
+        return Pass(pictures, joint_tokens(64 * 64, 512), (64, 64), itemsize=itemsize)
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
         scale = arguments.get("true_cfg_scale")
@@ -97,45 +95,18 @@ class Flux(ModelFamily):
         for b in range(double):
             path = f"{DOUBLE}.{b}"
             place: dict[str, Any] = {"stack": DOUBLE, "block": b, "depth": double, "width": width}
-            for group in ("image", "text"):
-                sites.append(Site(f"{path}.attn[{group}]", SELF_ATTENTION, group, **place, rows=False))
-            for group, module in (("image", "ff"), ("text", "ff_context")):
-                sites.append(Site(f"{path}.{module}", MLP, group, **place, rows=True, self_map=f"{path}.attn[{group}]"))
+            sites += BLOCK.sites(path, place)
         for b in range(single):
             path = f"{SINGLE}.{b}"
             fused: dict[str, Any] = {"group": "joint", "stack": SINGLE, "block": b, "depth": single, "width": width}
             sites.append(Site(f"{path}.attn", SELF_ATTENTION, **fused, rows=False))
             inside = (f"{path}.attn",)
             sites.append(Site(path, PARALLEL, **fused, rows=True, self_map=f"{path}.attn", inside=inside))
-        costs = (*self._double_costs(transformer, shape, width) * double, *self._single_costs(shape, width) * single)
-        notes = (
-            "norms and modulation are not counted",
-            "double blocks cache their attention after its output projection, where the published code projects the "
-            "cached heads again in every step: fewer FLOPs, the same result",
-        )
-        return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), costs, notes)
-
-    def _double_costs(self, transformer: Any, shape: Pass, width: int) -> tuple[Cost, Cost, Cost, Cost]:
+        costs: list[Cost] = []
+        for block in transformer.transformer_blocks:
+            costs += BLOCK.costs(block, shape)
         rows, joint = shape.rows, shape.tokens["joint"]
-        token = 8 * width**2 + 4 * joint * width  # attention
-        mlp = 16 * width**2
-        image, text = (rows * shape.tokens[group] for group in ("image", "text"))
-        return (
-            Cost(full=image * token, token=0, scores=image * 2 * joint * width),
-            Cost(full=text * token, token=0, scores=text * 2 * joint * width),
-            Cost(full=image * mlp, token=rows * mlp),
-            Cost(full=text * mlp, token=rows * mlp),
-        )
-
-    def _single_costs(self, shape: Pass, width: int) -> tuple[Cost, Cost]:
-        rows, joint = shape.rows, shape.tokens["joint"]
-        attention = 6 * width**2 + 4 * joint * width
-        fused = 18 * width**2  # MLP's first projection (8) and the output projection of attention and MLP (10)
-        return (
-            Cost(full=rows * joint * attention, token=0, scores=rows * 2 * joint**2 * width),
-            Cost(full=rows * joint * fused, token=rows * fused),
-        )
-
-
-def _tokens(image: int, text: int) -> dict[str, int]:
-    return {"image": image, "text": text, "joint": image + text}
+        for block in transformer.single_transformer_blocks:
+            costs.append(attention_cost(block.attn, rows, joint, joint, OWN[:3]))
+            costs.append(token_cost(rows, joint, block.proj_mlp, block.proj_out))
+        return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), tuple(costs), self.notes)

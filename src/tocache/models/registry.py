@@ -12,10 +12,13 @@ from tocache.models.dit import DiT
 from tocache.models.flux import Flux
 from tocache.models.opensora import OpenSora
 from tocache.models.pixart import PixArt
+from tocache.models.sd3 import SD3
 from tocache.models.wan import Wan
 from tocache.plan.recipe import Recipe
 
-FAMILIES: dict[str, ModelFamily] = {family.name: family for family in (DiT(), PixArt(), Flux(), OpenSora(), Wan())}
+FAMILIES: dict[str, ModelFamily] = {
+    family.name: family for family in (DiT(), PixArt(), Flux(), OpenSora(), Wan(), SD3())
+}
 
 
 def family_of(transformer: Any) -> ModelFamily:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from ...conftest import CASES, Case
-from . import wan
+from . import sd3, wan
 
-FAMILIES: tuple[Case, ...] = (*CASES, *wan.CASES)
+FAMILIES: tuple[Case, ...] = (*CASES, *wan.CASES, *sd3.CASES)

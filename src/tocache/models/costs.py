@@ -1,0 +1,34 @@
+"""What sub-layers cost, read off their modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tocache.plan.anatomy import Cost
+
+OWN = ("to_q", "to_k", "to_v", "to_out")  # the projections of an attention in diffusers
+ADDED = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")  # those of the text in a joint attention
+
+
+def linear_flops(modules: Iterable[Any]) -> int:
+    """FLOPs of the linear layers in `modules` for one token; what a LoRA adds to a layer is not counted."""
+    return sum(
+        2 * int(module.in_features) * int(module.out_features)
+        if hasattr(module, "in_features")
+        else linear_flops(module.children())
+        for module in modules
+    )
+
+
+def attention_cost(attn: Any, rows: int, tokens: int, keys: int, projections: Iterable[str] = OWN) -> Cost:
+    """`tokens` queries of every row over `keys` keys, with these of the attention's projections; computed whole."""
+    width = int(attn.to_q.out_features)
+    token = linear_flops(getattr(attn, name) for name in projections) + 4 * keys * width
+    return Cost(full=rows * tokens * token, token=0, scores=rows * tokens * 2 * keys * width)
+
+
+def token_cost(rows: int, tokens: int, *modules: Any) -> Cost:
+    """Modules that treat every token by itself: their linear layers."""
+    token = linear_flops(modules)
+    return Cost(full=rows * tokens * token, token=rows * token)

@@ -1,0 +1,77 @@
+"""Stable Diffusion 3 and 3.5 (Esser et al., arXiv 2403.03206): double-stream blocks; the last one drops the text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tocache.engine.wiring import Attention, Guidance, Layer, Stack
+from tocache.models.base import ModelFamily, itemsize_of, patched, unpublished, width_of
+from tocache.models.costs import attention_cost
+from tocache.models.double_stream import DoubleStream, joint_tokens
+from tocache.plan.anatomy import MLP, SELF_ATTENTION, UNCOND_COND, Anatomy, Cost, Pass, Site
+from tocache.plan.recipe import Recipe
+
+STACK = "transformer_blocks"
+SD3_RECIPE = unpublished("sd3", MLP)
+TEXT_TOKENS = 77 + 256  # CLIP's, then T5's
+
+BLOCK = DoubleStream(keys=("image", "text"))
+# one norm of the image feeds both attentions, and the first need not run when the second does
+DUAL = DoubleStream(keys=("image", "text"), norms=("norm1_context",))
+
+
+class SD3(ModelFamily):
+    """diffusers' SD3Transformer2DModel."""
+
+    name = "sd3"
+    classes = ("SD3Transformer2DModel",)
+    recipes = (SD3_RECIPE,)
+    default_steps = 28
+    default_guidance = 7.0
+
+    def recipe(self, steps: int) -> Recipe:
+        return SD3_RECIPE
+
+    def layers(self, transformer: Any) -> Sequence[Layer]:
+        layers: list[Layer] = []
+        for b, block in enumerate(transformer.transformer_blocks):
+            path, dual = f"{STACK}.{b}", block.attn2 is not None
+            attention, *mlps = (DUAL if dual else BLOCK).layers(path, last=block.context_pre_only)
+            second = [Attention((f"{path}.attn2",), f"{path}.attn2", (), ("image",))] if dual else []
+            layers += [attention, *second, *mlps]
+        return layers
+
+    def stacks(self, transformer: Any) -> Sequence[Stack]:
+        return (Stack(STACK, ("encoder_hidden_states", "hidden_states")),)
+
+    def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
+        rows, grid = patched(transformer, arguments["hidden_states"])
+        tokens = joint_tokens(grid[0] * grid[1], arguments["encoder_hidden_states"].shape[1])
+        return Pass(rows, tokens, grid, itemsize=itemsize_of(transformer))
+
+    def default_pass(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> Pass:
+        side = transformer.config.sample_size // transformer.config.patch_size
+        rows, halves = (2 * pictures, UNCOND_COND) if guided else (pictures, None)
+        return Pass(rows, joint_tokens(side * side, TEXT_TOKENS), (side, side), halves, itemsize=itemsize)
+
+    def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
+        scale = arguments.get("guidance_scale")
+        return Guidance((("batch", UNCOND_COND),)) if scale is not None and scale > 1 else Guidance()
+
+    def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
+        blocks, width = transformer.transformer_blocks, width_of(transformer)
+        sites: list[Site] = []
+        costs: list[Cost] = []
+        for b, block in enumerate(blocks):
+            path, last = f"{STACK}.{b}", block.context_pre_only
+            place: dict[str, Any] = {"stack": STACK, "block": b, "depth": len(blocks), "width": width}
+            own, prices = BLOCK.sites(path, place, last=last), BLOCK.costs(block, shape, last=last)
+            if block.attn2 is not None:
+                at, image = (1 if last else 2), shape.tokens["image"]
+                own.insert(at, Site(f"{path}.attn2", SELF_ATTENTION, "image", **place, rows=False))
+                prices.insert(at, attention_cost(block.attn2, shape.rows, image, image))
+            sites += own
+            costs += prices
+        notes = ("norms and modulation are not counted",)
+        return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), tuple(costs), notes)
