@@ -14,7 +14,6 @@ from tocache.engine.run import clock_of
 from tocache.engine.wiring import Guidance
 from tocache.errors import RunError
 
-
 TRANSFORMERS = ("transformer", "transformer_2")  # what pipelines call them
 
 
