@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from tocache.engine.pass_run import PassRun
 from tocache.engine.probe import Probe, Seen
 from tocache.engine.wiring import Attention
-from tocache.kernels import attention_entropy, attention_with_column_sums, scatter_rows
+from tocache.kernels import attention_column_sums, attention_entropy, attention_with_column_sums, scatter_rows
 from tocache.tokens import score_key_norm, score_value_norm
 
 
@@ -22,35 +22,51 @@ def read_self_attention(run: PassRun, wiring: Attention, compute: Callable[[], A
     if not keeps_pairs and not any(run.reads_map(i) for i in sites):
         return compute()
     names = run.plan.policy.self_scores if any(run.reads_map(i) for i in sites) else ()
-    found: list[dict[str, torch.Tensor]] = []
+    found: list[dict[str, torch.Tensor]] = []  # one for all rows, or one for each with the keys that it has
+    rows = 0
     tokens = [run.tokens(group) for group in wiring.groups]
 
     def look(seen: Seen) -> torch.Tensor | None:
-        if found or not seen.plain:  # adapters may attend again, to tokens of their own
+        nonlocal rows
+        if rows >= run.rows or not seen.plain:  # adapters may attend again, to tokens of their own
             return None
+        rows += seen.query.shape[0]
         if keeps_pairs and seen.mask is None:
             run.note_pairs(sites[0], seen.key, seen.value)
         output, whole = None, {}
         for name in names:
             if name == "influence":
-                output, whole[name] = attention_with_column_sums(
-                    seen.query, seen.key, seen.value, mask=seen.mask, scale=seen.scale
-                )
+                output, whole[name] = _attend_and_sum(seen)
             else:
                 whole[name] = score_value_norm(seen.value) if name == "value-norm" else score_key_norm(seen.key)
-        parts = {name: torch.split(values, tokens, dim=1) for name, values in whole.items()}
-        found.extend({n: parts[n][g].contiguous() for n in names} for g in range(len(wiring.groups)))
+        # what a row leaves out stands at the end and is padding
+        found.append({name: F.pad(values, (0, sum(tokens) - values.shape[1])) for name, values in whole.items()})
         return output
 
     with Probe(look):
         y = compute()
-    if not found:
+    if rows < run.rows:
         run.cannot_read(wiring.module)
+        return y
+    parts = {name: torch.split(torch.cat([each[name] for each in found]), tokens, dim=1) for name in names}
     for i in sites:
-        group = run.plan.sites[i].group
-        if found and run.reads_map(i):
-            run.note_map(i, found[wiring.groups.index(group)])
+        if run.reads_map(i):
+            group = wiring.groups.index(run.plan.sites[i].group)
+            run.note_map(i, {name: parts[name][group].contiguous() for name in names})
     return y
+
+
+def _attend_and_sum(seen: Seen) -> tuple[torch.Tensor, torch.Tensor]:
+    """The attention's output, and its column sums (rows, keys) over the queries of tokens that are not padding."""
+    query, key, mask = seen.query, seen.key, seen.mask
+    if mask is None or mask.dtype != torch.bool or mask.dim() != 4 or mask.shape[2] != 1:
+        return attention_with_column_sums(query, key, seen.value, mask=mask, scale=seen.scale)
+    # keys that the mask hides are padding, and what padding asks for must not depend on how much of it a batch has
+    grouped = key.shape[1] != query.shape[1]
+    output = F.scaled_dot_product_attention(
+        query, key, seen.value, attn_mask=mask, scale=seen.scale, enable_gqa=grouped
+    )
+    return output, attention_column_sums(query, key, mask=mask & mask.transpose(2, 3), scale=seen.scale)
 
 
 def attend_rows(run: PassRun, site: int, index: torch.Tensor, compute: Callable[[], torch.Tensor]) -> torch.Tensor:

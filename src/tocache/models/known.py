@@ -1,4 +1,4 @@
-"""Published models of pictures by name: family, class and configuration of the transformer, and where the weights are."""
+"""Published models of pictures by name: family, class and configuration of the transformer, where the weights are."""
 
 from __future__ import annotations
 
@@ -22,4 +22,8 @@ def _sd3() -> list[Known]:
     ]
 
 
-PICTURES: list[Known] = [*_sd3()]
+# the classes' own defaults
+_CHROMA: Known = ("chroma1-hd-1024", "chroma", "ChromaTransformer2DModel", {}, "lodestones/Chroma1-HD")
+_QWEN: Known = ("qwen-image-1024", "qwen-image", "QwenImageTransformer2DModel", {}, "Qwen/Qwen-Image")
+
+PICTURES: list[Known] = [*_sd3(), _CHROMA, _QWEN]

@@ -7,17 +7,31 @@ from typing import Any
 
 from tocache.engine.intercept import plain_class
 from tocache.errors import UnknownNameError, UnsupportedModelError
+from tocache.models.aura_flow import AuraFlow
 from tocache.models.base import ModelFamily
+from tocache.models.chroma import Chroma
 from tocache.models.dit import DiT
 from tocache.models.flux import Flux
 from tocache.models.opensora import OpenSora
 from tocache.models.pixart import PixArt
+from tocache.models.qwen_image import QwenImage
 from tocache.models.sd3 import SD3
 from tocache.models.wan import Wan
 from tocache.plan.recipe import Recipe
 
 FAMILIES: dict[str, ModelFamily] = {
-    family.name: family for family in (DiT(), PixArt(), Flux(), OpenSora(), Wan(), SD3())
+    family.name: family
+    for family in (
+        DiT(),
+        PixArt(),
+        Flux(),
+        OpenSora(),
+        Wan(),
+        SD3(),
+        Chroma(),
+        QwenImage(),
+        AuraFlow(),
+    )
 }
 
 

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from ...conftest import CASES, Case
-from . import sd3, wan
+from . import aura_flow, chroma, pixart_sigma, qwen_image, sd3, wan
 
-FAMILIES: tuple[Case, ...] = (*CASES, *wan.CASES, *sd3.CASES)
+FAMILIES: tuple[Case, ...] = (
+    *CASES,
+    *wan.CASES,
+    *sd3.CASES,
+    *chroma.CASES,
+    *qwen_image.CASES,
+    *aura_flow.CASES,
+    *pixart_sigma.CASES,
+)

@@ -1,0 +1,30 @@
+"""Chroma: FLUX's blocks, modulated from one small network, with guidance in two passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tocache.engine.wiring import Guidance
+from tocache.models.base import unpublished
+from tocache.models.flux import Flux
+from tocache.plan.anatomy import MLP, PARALLEL
+
+CHROMA = unpublished("chroma", MLP, PARALLEL)
+
+
+class Chroma(Flux):
+    """diffusers' ChromaTransformer2DModel."""
+
+    name = "chroma"
+    classes = ("ChromaTransformer2DModel",)
+    recipes = (CHROMA,)
+    default_steps = 35
+    default_guidance = 5.0
+    notes = ("norms and modulation are not counted",)
+
+    def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
+        scale = arguments.get("guidance_scale")
+        if scale is not None and scale > 1:
+            return Guidance((("cond", None), ("uncond", None)))
+        return Guidance((("cond", None),))
