@@ -22,15 +22,12 @@ def read_self_attention(run: PassRun, wiring: Attention, compute: Callable[[], A
     if not keeps_pairs and not any(run.reads_map(i) for i in sites):
         return compute()
     names = run.plan.policy.self_scores if any(run.reads_map(i) for i in sites) else ()
-    found: list[dict[str, torch.Tensor]] = []  # one for all rows, or one for each with the keys that it has
-    rows = 0
+    found: list[dict[str, torch.Tensor]] = []
     tokens = [run.tokens(group) for group in wiring.groups]
 
     def look(seen: Seen) -> torch.Tensor | None:
-        nonlocal rows
-        if rows >= run.rows or not seen.plain:  # adapters may attend again, to tokens of their own
+        if found or not seen.plain:  # adapters may attend again, to tokens of their own
             return None
-        rows += seen.query.shape[0]
         if keeps_pairs and seen.mask is None:
             run.note_pairs(sites[0], seen.key, seen.value)
         output, whole = None, {}
@@ -39,20 +36,18 @@ def read_self_attention(run: PassRun, wiring: Attention, compute: Callable[[], A
                 output, whole[name] = _attend_and_sum(seen)
             else:
                 whole[name] = score_value_norm(seen.value) if name == "value-norm" else score_key_norm(seen.key)
-        # what a row leaves out stands at the end and is padding
-        found.append({name: F.pad(values, (0, sum(tokens) - values.shape[1])) for name, values in whole.items()})
+        parts = {name: torch.split(values, tokens, dim=1) for name, values in whole.items()}
+        found.extend({n: parts[n][g].contiguous() for n in names} for g in range(len(wiring.groups)))
         return output
 
     with Probe(look):
         y = compute()
-    if rows < run.rows:
+    if not found:
         run.cannot_read(wiring.module)
-        return y
-    parts = {name: torch.split(torch.cat([each[name] for each in found]), tokens, dim=1) for name in names}
     for i in sites:
-        if run.reads_map(i):
-            group = wiring.groups.index(run.plan.sites[i].group)
-            run.note_map(i, {name: parts[name][group].contiguous() for name in names})
+        group = run.plan.sites[i].group
+        if found and run.reads_map(i):
+            run.note_map(i, found[wiring.groups.index(group)])
     return y
 
 
