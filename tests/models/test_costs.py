@@ -7,7 +7,8 @@ from contextlib import ExitStack
 import pytest
 
 import tocache
-from tocache.engine.wiring import Fused
+from tocache.engine.follow import transformers_of
+from tocache.engine.wiring import Fused, TokenWise
 from tocache.evaluation.flops import counted
 from tocache.models.registry import family_of
 
@@ -18,22 +19,18 @@ def test_a_full_pass_costs_what_a_counter_counts_in_the_sub_layers(case):
     if case.name in PUBLISHED:
         pytest.skip("counted as published")
     pipe = case.make()
-    transformer = pipe.transformer
     modules = []
-    for layer in family_of(transformer).layers(transformer):
-        modules += [layer.mlp_in, layer.attention, layer.mlp_out] if isinstance(layer, Fused) else [layer.module]
+    text = []  # keys and values of a cross-attention, which no anatomy counts: they are the same in all steps
+    for transformer in transformers_of(pipe):
+        for layer in family_of(transformer).layers(transformer):
+            names = [layer.mlp_in, layer.attention, layer.mlp_out] if isinstance(layer, Fused) else [layer.module]
+            modules += [transformer.get_submodule(name) for name in names]
+            if isinstance(layer, TokenWise) and hasattr(modules[-1], "to_k"):
+                text += [modules[-1].to_k, modules[-1].to_v]
     tocache.enable(pipe, tocache.Uncached())
     with ExitStack() as stack:
-        counts = [stack.enter_context(counted(transformer.get_submodule(name))) for name in modules]
-        text = [stack.enter_context(counted(projection)) for projection in text_projections(transformer, modules)]
+        counts = [stack.enter_context(counted(module)) for module in modules]
+        left_out = [stack.enter_context(counted(projection)) for projection in text]
         case.draw(pipe, num_inference_steps=9)
-    found = sum(count.flops for count in counts) - sum(count.flops for count in text)
+    found = sum(count.flops for count in counts) - sum(count.flops for count in left_out)
     assert found == tocache.report(pipe).flops_computed
-
-
-def text_projections(transformer, modules):
-    """Keys and values of a cross-attention, which no anatomy counts: they are the same in all steps."""
-    for name in modules:
-        module = transformer.get_submodule(name)
-        if getattr(module, "is_cross_attention", False):
-            yield from (module.to_k, module.to_v)

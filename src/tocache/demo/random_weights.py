@@ -76,7 +76,7 @@ def fill_body(model: nn.Module, generator: torch.Generator) -> None:
     for module in model.modules():
         if isinstance(module, TimestepEmbedding):
             fill_time_embedding(module.linear_1, module.linear_2, generator)
-        if type(module).__name__ == "RMSNorm":
+        if type(module).__name__ == "RMSNorm" and module.weight is not None:
             # The norms of queries and keys, in models that have them: there the gain of to_q and to_k is lost.
             nn.init.constant_(module.weight, math.sqrt(_LOGIT_STD))
 

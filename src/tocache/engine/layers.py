@@ -5,7 +5,7 @@ Handlers get `x`, the module's first argument, and `again`, which calls the modu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -97,6 +97,8 @@ class AttentionLayer:
     def module(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         amounts, self.run = self.amounts if self.run is run else self._asked(run), None
         sites, unread = [run.index[name] for name in self.wiring.sites], self.wiring.unread
+        if self.wiring.outputs:
+            return self._parts(run, sites[0], amounts[0], lambda: again(x))
         if ALL not in amounts:
             served = (*(run.serve(i) for i in sites), *(None,) * unread)
             return served if len(served) > 1 else served[0]
@@ -112,8 +114,20 @@ class AttentionLayer:
             outputs.append(value if amount == ALL else run.serve(i))
         return (*outputs, *computed[len(sites) :]) if isinstance(y, tuple) else outputs[0]
 
+    def _parts(self, run: PassRun, site: int, amount: int, compute: Callable[[], Any]) -> tuple[torch.Tensor, ...]:
+        if amount != ALL:
+            return in_parts(run, run.serve(site), self.wiring.outputs)
+        parts: tuple[torch.Tensor, ...] = read_self_attention(run, self.wiring, compute)
+        run.write(site, torch.cat(parts, dim=1))
+        return parts
+
     def _asked(self, run: PassRun) -> list[int]:
         return [run.amount(run.index[name]) for name in self.wiring.sites]
+
+
+def in_parts(run: PassRun, joined: torch.Tensor, groups: Sequence[str]) -> tuple[torch.Tensor, ...]:
+    """A stream (rows, tokens of all groups, width) as one tensor for each of its groups."""
+    return torch.split(joined, [run.tokens(group) for group in groups], dim=1)
 
 
 class AttentionByTokenLayer:
@@ -148,7 +162,7 @@ class FusedLayer:
 
     def __init__(self, wiring: Fused) -> None:
         self.wiring = wiring
-        self.as_attention = Attention((wiring.attention_site,), wiring.attention, (wiring.norm,), ("joint",))
+        self.as_attention = Attention((wiring.attention_site,), wiring.attention, (wiring.norm,), (wiring.group,))
         self.visit: Visit | None = None
         self.attends = False
 
@@ -168,25 +182,32 @@ class FusedLayer:
         if self.attends and visit.index is not None:  # the attention that the fresh tokens need is not there
             visit.index, visit.amount = None, ALL
             run.overrule(visit.site)
-        return again(visit.take(x))
+        return again(visit.take(x) if run.alike else x)
 
     def mlp_in(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         assert self.visit is not None
         if self.visit.amount == 0:  # nobody reads it, and at small batches reading the weights is what costs
             return x.new_empty(x.shape[0], 1, 1)
-        return again(x)
+        return again(x if run.alike else self.visit.take(x))
 
     def attention(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         visit, site = self.visit, run.index[self.wiring.attention_site]
         assert visit is not None
+        outputs = self.wiring.outputs
         if visit.amount == 0:
-            return x
+            return self._of_few(x.new_empty(x.shape[0], 1, x.shape[-1]))
         if self.attends:
             y = read_self_attention(run, self.as_attention, lambda: again(x))
-            run.write(site, y)
+            run.write(site, torch.cat(y, dim=1) if outputs else y)
             return y
         y = run.serve(site)
-        return y if visit.index is None else gather_rows(y, visit.index)
+        if visit.index is not None:
+            return self._of_few(gather_rows(y, visit.index))
+        return in_parts(run, y, outputs) if outputs else y
+
+    def _of_few(self, rows: torch.Tensor) -> Any:
+        """Some tokens as the block expects what attention returns: it joins parts again, and asks for no lengths."""
+        return (rows, *(rows[:, :0] for _ in self.wiring.outputs[1:])) if self.wiring.outputs else rows
 
     def mlp_out(self, run: PassRun, x: torch.Tensor, again: Again) -> torch.Tensor:
         visit, self.visit = self.visit, None

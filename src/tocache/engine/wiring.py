@@ -33,7 +33,7 @@ class Attention:
 
     `by_token` says that the module may be called with some of the tokens: it has one site, its tokens have no position
     there, and all of them attend to all. `unread` counts the outputs after those of the sites that nobody reads: they
-    are not cached.
+    are not cached. `outputs` are the groups of its outputs, where one site holds them one behind the other.
     """
 
     sites: tuple[str, ...]
@@ -42,13 +42,15 @@ class Attention:
     groups: tuple[str, ...]
     by_token: bool = False
     unread: int = 0
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Fused:
     """A single-stream block in which attention and MLP run side by side into one output projection.
 
-    The block calls `norm`, `mlp_in`, `attention` and `mlp_out`, each on all tokens of the joint stream.
+    The block calls `norm`, `mlp_in`, `attention` and `mlp_out`, each on all tokens of the stream of `group`; only the
+    attention may return them in parts, the groups `outputs`.
     """
 
     attention_site: str
@@ -57,6 +59,8 @@ class Fused:
     mlp_in: str
     attention: str
     mlp_out: str
+    group: str = "joint"
+    outputs: tuple[str, ...] = ()
 
 
 Layer = TokenWise | Attention | Fused

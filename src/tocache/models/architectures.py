@@ -13,6 +13,7 @@ from typing import Any
 
 from tocache.errors import OptionError, UnknownNameError, UnsupportedModelError, nearest
 from tocache.models.known import PICTURES
+from tocache.models.known_videos import VIDEOS
 from tocache.models.registry import FAMILIES
 
 ORIGINALS = (".pt", ".pth", ".ckpt", ".safetensors")  # how checkpoints in their authors' layout are called
@@ -73,25 +74,8 @@ def _known() -> dict[str, Architecture]:
             "opensora-1.2-480p-2s", "opensora", "STDiT3Transformer3DModel", {}, hub="hpcai-tech/OpenSora-STDiT-v3"
         )
     )
-    known += _wan()
-    known += [Architecture(*row) for row in PICTURES]
+    known += [Architecture(*row) for row in (*PICTURES, *VIDEOS)]
     return {architecture.name: architecture for architecture in known}
-
-
-def _wan() -> list[Architecture]:
-    # the class's own defaults are those of 14 billion parameters
-    small = {"num_layers": 30, "num_attention_heads": 12, "ffn_dim": 8960}
-    channels = {"in_channels": 48, "out_channels": 48}
-    between = {"num_layers": 30, "num_attention_heads": 24, "ffn_dim": 14336, **channels}
-    return [
-        Architecture(name, "wan", "WanTransformer3DModel", config, hub=f"Wan-AI/{hub}-Diffusers")
-        for name, config, hub in (
-            ("wan-2.1-1.3b-480p", small, "Wan2.1-T2V-1.3B"),
-            ("wan-2.1-14b-480p", {}, "Wan2.1-T2V-14B"),
-            ("wan-2.2-a14b-480p", {}, "Wan2.2-T2V-A14B"),
-            ("wan-2.2-5b-720p", between, "Wan2.2-TI2V-5B"),
-        )
-    ]
 
 
 ARCHITECTURES: dict[str, Architecture] = _known()

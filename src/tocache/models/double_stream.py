@@ -24,13 +24,15 @@ class DoubleStream:
     mlps: tuple[str, str] = ("ff", "ff_context")
     keys: tuple[str, str] = ("text", "image")
     padded: bool = False
+    attention: str = "attn"
 
     def layers(self, path: str, *, last: bool = False) -> list[Layer]:
         """Those of the block at `path`; a `last` one returns no text."""
-        text = [] if last else [f"{path}.attn[text]"]
+        attention = f"{path}.{self.attention}"
+        text = [] if last else [f"{attention}[text]"]
         norms = tuple(f"{path}.{norm}" for norm in self.norms)
-        sites = (f"{path}.attn[image]", *text)
-        layers: list[Layer] = [Attention(sites, f"{path}.attn", norms, self.keys, unread=2 - len(sites))]
+        sites = (f"{attention}[image]", *text)
+        layers: list[Layer] = [Attention(sites, attention, norms, self.keys, unread=2 - len(sites))]
         for mlp, norm in list(zip(self.mlps, self.mlp_norms, strict=True))[: len(sites)]:
             layers.append(TokenWise(f"{path}.{mlp}", f"{path}.{mlp}", f"{path}.{norm}"))
         return layers
@@ -38,17 +40,19 @@ class DoubleStream:
     def sites(self, path: str, place: Mapping[str, Any], *, last: bool = False) -> list[Site]:
         """Those of the block at `path`, whose stack, number, depth and width are `place`."""
         groups = ("image",) if last else ("image", "text")
-        sites = [Site(f"{path}.attn[{group}]", SELF_ATTENTION, group, **place, rows=False) for group in groups]
+        attention = f"{path}.{self.attention}"
+        sites = [Site(f"{attention}[{group}]", SELF_ATTENTION, group, **place, rows=False) for group in groups]
         for group, mlp in zip(groups, self.mlps, strict=False):
             rows = group == "image" or not self.padded
-            sites.append(Site(f"{path}.{mlp}", MLP, group, **place, rows=rows, self_map=f"{path}.attn[{group}]"))
+            sites.append(Site(f"{path}.{mlp}", MLP, group, **place, rows=rows, self_map=f"{attention}[{group}]"))
         return sites
 
     def costs(self, block: Any, shape: Pass, *, last: bool = False) -> list[Cost]:
         """One for each site; a block that returns no text attends with it all the same."""
         rows, image, text, joint = shape.rows, shape.tokens["image"], shape.tokens["text"], shape.tokens["joint"]
-        own = attention_cost(block.attn, rows, image, joint)
-        added = attention_cost(block.attn, rows, text, joint, ADDED[:3] if last else ADDED)
+        attention = block.get_submodule(self.attention)
+        own = attention_cost(attention, rows, image, joint)
+        added = attention_cost(attention, rows, text, joint, ADDED[:3] if last else ADDED)
         mlps = [token_cost(rows, image, block.get_submodule(self.mlps[0]))]
         if last:
             both = Cost(full=own.full + added.full, token=0, scores=own.scores + added.scores)

@@ -7,11 +7,15 @@ from typing import Any
 
 from tocache.engine.intercept import plain_class
 from tocache.errors import UnknownNameError, UnsupportedModelError
+from tocache.models.allegro import Allegro
 from tocache.models.aura_flow import AuraFlow
 from tocache.models.base import ModelFamily
 from tocache.models.chroma import Chroma
+from tocache.models.cogvideox import CogVideoX
 from tocache.models.dit import DiT
 from tocache.models.flux import Flux
+from tocache.models.hunyuan_video import HunyuanVideo
+from tocache.models.ltx import LTXVideo
 from tocache.models.opensora import OpenSora
 from tocache.models.pixart import PixArt
 from tocache.models.qwen_image import QwenImage
@@ -27,6 +31,10 @@ FAMILIES: dict[str, ModelFamily] = {
         Flux(),
         OpenSora(),
         Wan(),
+        LTXVideo(),
+        Allegro(),
+        CogVideoX(),
+        HunyuanVideo(),
         SD3(),
         Chroma(),
         QwenImage(),

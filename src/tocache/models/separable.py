@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from tocache.engine.wiring import Attention, Layer, Stack, TokenWise
-from tocache.models.base import ModelFamily
+from tocache.models.base import ModelFamily, width_of
+from tocache.models.costs import attention_cost, token_cost
 from tocache.plan.anatomy import CROSS_ATTENTION, MLP, SELF_ATTENTION, Anatomy, Cost, Pass, Site
 
 
@@ -27,8 +27,7 @@ class Module:
 class Separable(ModelFamily):
     """A family of one stack of blocks that call `attention`, `cross` (None: they have none) and `mlp` in this order.
 
-    Attention is computed whole, as its queries carry positions; attention to the text and the MLP by token. Costs are
-    read off the linear layers, whose names are diffusers' (`to_q`, `to_out`, `net`).
+    Attention is computed whole, as its queries carry positions; attention to the text and the MLP by token.
     """
 
     stack: ClassVar[str] = "transformer_blocks"
@@ -36,10 +35,6 @@ class Separable(ModelFamily):
     cross: ClassVar[Module | None] = None
     mlp: ClassVar[Module]
     notes: ClassVar[tuple[str, ...]] = ("norms, modulation and the text's key and value projections are not counted",)
-
-    @abstractmethod
-    def width(self, transformer: Any) -> int:
-        """Channels of the token stream."""
 
     def layers(self, transformer: Any) -> Sequence[Layer]:
         layers: list[Layer] = []
@@ -57,7 +52,7 @@ class Separable(ModelFamily):
         return (Stack(self.stack, ("hidden_states",)),)
 
     def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
-        blocks, width = transformer.get_submodule(self.stack), self.width(transformer)
+        blocks, width = transformer.get_submodule(self.stack), width_of(transformer)
         sites: list[Site] = []
         for b in range(len(blocks)):
             path = f"{self.stack}.{b}"
@@ -78,25 +73,9 @@ class Separable(ModelFamily):
 
     def _costs(self, block: Any, shape: Pass) -> tuple[Cost, ...]:
         rows, tokens = shape.rows, shape.tokens["image"]
-        attention = block.get_submodule(self.attention.name)
-        inner = attention.to_q.out_features
-        token = linear_flops(attention.to_q, attention.to_k, attention.to_v, attention.to_out[0]) + 4 * tokens * inner
-        costs = [Cost(full=rows * tokens * token, token=0, scores=rows * 2 * tokens**2 * inner)]
+        costs = [attention_cost(block.get_submodule(self.attention.name), rows, tokens, tokens)]
         if self.cross is not None:
             cross = block.get_submodule(self.cross.name)
-            inner = cross.to_q.out_features
-            token = linear_flops(cross.to_q, cross.to_out[0]) + 4 * shape.context * inner
-            scores = rows * 2 * tokens * shape.context * inner
-            costs.append(Cost(full=rows * tokens * token, token=rows * token, scores=scores))
-        token = mlp_flops(block.get_submodule(self.mlp.name))
-        return (*costs, Cost(full=rows * tokens * token, token=rows * token))
-
-
-def linear_flops(*layers: Any) -> int:
-    """FLOPs of linear layers for one token."""
-    return sum(2 * layer.in_features * layer.out_features for layer in layers)
-
-
-def mlp_flops(mlp: Any) -> int:
-    """FLOPs of diffusers' FeedForward for one token."""
-    return linear_flops(mlp.net[0].proj, mlp.net[2])
+            whole = attention_cost(cross, rows, tokens, shape.context, ("to_q", "to_out"))
+            costs.append(replace(whole, token=whole.full // tokens))
+        return (*costs, token_cost(rows, tokens, block.get_submodule(self.mlp.name)))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tocache.engine.wiring import Guidance
-from tocache.models.base import itemsize_of, unpublished, width_of
+from tocache.models.base import itemsize_of, unpublished
 from tocache.models.separable import Module, Separable
 from tocache.plan.anatomy import CROSS_ATTENTION, MLP, Pass
 from tocache.plan.recipe import Recipe
@@ -34,9 +34,6 @@ class Wan(Separable):
 
     def recipe(self, steps: int) -> Recipe:
         return WAN
-
-    def width(self, transformer: Any) -> int:
-        return width_of(transformer)
 
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
         rows, _, *latent = arguments["hidden_states"].shape

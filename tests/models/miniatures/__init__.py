@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from ...conftest import CASES, Case
-from . import aura_flow, chroma, pixart_sigma, qwen_image, sd3, wan
+from . import (
+    allegro,
+    aura_flow,
+    chroma,
+    cogvideox,
+    hunyuan_video,
+    ltx,
+    pixart_sigma,
+    qwen_image,
+    sd3,
+    wan,
+)
 
 FAMILIES: tuple[Case, ...] = (
     *CASES,
     *wan.CASES,
+    *ltx.CASES,
+    *allegro.CASES,
+    *cogvideox.CASES,
+    *hunyuan_video.CASES,
     *sd3.CASES,
     *chroma.CASES,
     *qwen_image.CASES,
