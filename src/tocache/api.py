@@ -43,6 +43,7 @@ class Session:
         self.storage = storage
         self.offload = offload
         self.follower: Follower | None = None
+        self.sharers = [self]  # the sessions of all pipelines with this transformer, one list for all of them
         transformer = _transformer_of(target)
         self.engine = self._engine_of(transformer)
         if transformer is not target:
@@ -52,21 +53,52 @@ class Session:
                     f"{type(target).__name__}'s scheduler ({scheduler}) has no set_timesteps and step to follow; "
                     "enable its transformer alone, and open a run around each sampling loop"
                 )
-            self.follower = Follower(target, self.engine, self._move, owner=self)
+            self.follower = Follower(target, self.engine, self.claim, self._move, owner=self)
 
     @property
     def method(self) -> Method:
         return self.asked or DEFAULT
 
     def attach(self) -> None:
-        self.engine.attach()
+        self._join()
         if self.follower is not None:
             self.follower.attach()
 
     def detach(self) -> None:
         if self.follower is not None:
             self.follower.detach()
-        self.engine.detach()
+        self._leave()
+
+    def claim(self) -> None:
+        """The transformer gets this session's cache; of several pipelines that share one, it is that of the running."""
+        holder = _session(self.engine.transformer)
+        if holder is self:
+            return
+        if holder is not None and holder.engine.explicit:
+            raise RunError("this transformer is in a tocache.run(…) of another pipeline; leave it")
+        if holder is not None:
+            holder.engine.detach()
+        self.engine.attach()
+
+    def _join(self) -> None:
+        """Shares the transformer with the pipelines that have it; a bare one has a single method."""
+        holder = _session(self.engine.transformer)
+        if holder is not None and (self.follower is None or holder.follower is None):
+            _release(self.engine.transformer)
+        elif holder is not None:
+            self.sharers = holder.sharers
+            self.sharers.append(self)
+        self.claim()
+
+    def _leave(self) -> None:
+        others = [session for session in self.sharers if session is not self]
+        self.sharers.remove(self)
+        self.sharers = [self]
+        self.engine.close()
+        if _session(self.engine.transformer) is self:
+            self.engine.detach()
+            if others:
+                others[-1].engine.attach()
 
     def _engine_of(self, transformer: Any) -> Engine:
         others = () if transformer is self.target else transformers_of(self.target)[1:]
@@ -78,11 +110,10 @@ class Session:
     def _move(self, transformer: Any) -> Engine:
         """Another transformer was assigned to the pipeline: it gets the cache in the old one's place."""
         old, new = self.engine, self._engine_of(transformer)
-        _release(transformer)
-        old.detach()
+        self._leave()
         new.listen_like(old)
         self.engine = new
-        new.attach()
+        self._join()
         return new
 
 
@@ -111,10 +142,10 @@ def enable(
     transformer = _transformer_of(target)
     session = Session(target, _method_of(method, family_of(transformer).name, resample), storage, offload)
     _check_method(session)
-    for before in (_session(target), _session(transformer)):
-        if before is not None:
-            session.engine.listen_like(before.engine)
-            before.detach()
+    before = _replaced_by(target)
+    if before is not None:
+        session.engine.listen_like(before.engine)
+        before.detach()
     session.attach()
 
 
@@ -133,7 +164,7 @@ def enabled(
     offload: bool | None = None,
 ) -> Iterator[Any]:
     """`enable` for the length of a with-block; afterwards what was enabled before is enabled again."""
-    before = _session(target) or _session(_transformer_of(target))
+    before = _replaced_by(target)
     enable(target, method, resample=resample, storage=storage, offload=offload)
     try:
         yield target
@@ -179,7 +210,9 @@ def run(target: Any, *, timesteps: Sequence[Any] | torch.Tensor | int, cfg: str 
     """
     if not isinstance(cfg, str | None) or cfg not in CFG:
         raise OptionError(f"cfg={cfg!r} is not allowed; allowed: {', '.join(repr(known) for known in CFG)}")
-    engine = _required(target).engine
+    session = _required(target)
+    session.claim()
+    engine = session.engine
     if not hasattr(timesteps, "__len__") and not isinstance(timesteps, Integral):
         raise OptionError(f"timesteps={timesteps!r} is not allowed; allowed: at least one step")
     times = clock_of(range(int(timesteps)) if isinstance(timesteps, Integral) else timesteps)
@@ -261,6 +294,12 @@ def _session(target: Any) -> Session | None:
     return session
 
 
+def _replaced_by(target: Any) -> Session | None:
+    """What `enable(target)` takes the place of: other pipelines with its transformer keep theirs."""
+    holder = _session(_transformer_of(target))
+    return _session(target) or (holder if holder is not None and holder.follower is None else None)
+
+
 def _required(target: Any) -> Session:
     session = _session(target)
     if session is None:
@@ -271,7 +310,8 @@ def _required(target: Any) -> Session:
 def _release(target: Any) -> None:
     session = _session(target)
     if session is not None:
-        session.detach()
+        for each in [*session.sharers] if target is session.engine.transformer else [session]:
+            each.detach()
 
 
 def _method_of(method: Method | Plan | str | Path | None, family: str, resample: bool) -> Method | None:

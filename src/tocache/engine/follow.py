@@ -26,11 +26,14 @@ def transformers_of(pipeline: Any) -> tuple[torch.nn.Module, ...]:
 class Follower:
     """Turns what happens to one pipeline into the runs and steps of its transformer's engine."""
 
-    def __init__(self, pipeline: Any, engine: Engine, moved: Callable[[Any], Engine], owner: Any) -> None:
+    def __init__(
+        self, pipeline: Any, engine: Engine, claim: Callable[[], None], moved: Callable[[Any], Engine], owner: Any
+    ) -> None:
         self.pipeline = pipeline
         self.engine = engine
         self.owner = owner
         self.scheduler: Any = None
+        self._claim = claim  # takes a transformer that other pipelines use, too
         self._moved = moved  # makes the engine of a transformer that is assigned later
 
     def attach(self) -> None:
@@ -58,6 +61,7 @@ class Follower:
         except TypeError:
             return call(*args, **kwargs)  # the pipeline's own complaint is the better one
         bound.apply_defaults()
+        self._claim()
         engine = self.engine
         if engine.explicit:
             raise RunError("this pipeline was called inside tocache.run(…), which is for hand-written loops; leave it")
@@ -79,6 +83,8 @@ class Follower:
     def begin(self) -> None:
         """The scheduler was given its timesteps: a run begins."""
         scheduler = self.scheduler
+        if owner_of(self.engine.transformer) is not self.owner:  # another pipeline draws with the same components
+            return
 
         def times() -> Sequence[float]:
             # img2img begins in the middle, and says so only after set_timesteps

@@ -76,7 +76,20 @@ def _make_subclass(base: type, methods: tuple[str, ...]) -> type:
         "_tocache_base": base,
     }
     # The same name, because diffusers writes it into model_index.json and looks pipelines up by it.
-    return type(base)(base.__name__, (base,), namespace)
+    return _metaclass(type(base))(base.__name__, (base,), namespace)
+
+
+@functools.cache
+def _metaclass(of: type[type]) -> type[type]:
+    """A metaclass whose classes equal their base: `from_pipe` asks whether `type(component)` is among known ones."""
+
+    def base_of(cls: Any) -> Any:
+        return vars(cls).get("_tocache_base", cls) if isinstance(cls, type) else cls
+
+    def equal(cls: type, other: Any) -> bool:
+        return base_of(cls) is base_of(other)
+
+    return type(of.__name__, (of,), {"__eq__": equal, "__hash__": lambda cls: hash(base_of(cls))})
 
 
 def _redirected(base: type, name: str) -> Call:
