@@ -9,7 +9,7 @@ TocacheError
 ├── PlanError            a plan that cannot be
 │   ├── PlanFileError      a file that holds no plan, or one of another version
 │   └── PlanMismatchError  a plan made for another model, token count or number of steps
-├── RunError             a hand-written loop that breaks the rules of a run
+├── RunError             a hand-written loop that breaks the rules of a run, or a model in training
 └── CheckpointError      an original checkpoint that does not fit       (also a ValueError)
 
 TocacheWarning           the one category of every warning (also a UserWarning)
@@ -65,7 +65,7 @@ class PlanMismatchError(PlanError):
 
 
 class RunError(TocacheError):
-    """A hand-written loop that steps past its run's end, or opens a second run inside the first."""
+    """A hand-written loop that steps past its run's end or opens a second run inside the first; a model in training."""
 
 
 class CheckpointError(TocacheError, ValueError):

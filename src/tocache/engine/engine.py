@@ -54,9 +54,9 @@ class Engine:
         self.on_step: list[Callable[[Record], None]] = []
         self._signature = inspect.signature(plain_class(transformer).forward)
         self._wired: dict[tuple[int, str], torch.nn.Module] = {}  # by the transformer's number and the path
-        self._handlers: dict[str, Handler] = {}
+        self._handlers: dict[str, Handler]
         self._regions: dict[str, Handler] = {}
-        self._chunkable: dict[str, str] = {}  # block path → site whose module it may call in chunks
+        self._chunkable: dict[str, str]  # block path → site whose module it may call in chunks
         self._warned: set[str] = set()
         self._plans: dict[tuple[Any, ...], Plan] = {}
         self._find_handlers()
@@ -64,7 +64,8 @@ class Engine:
     # ── wiring ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _find_handlers(self) -> None:
-        layers = self.family.layers(self.transformer)
+        layers = self._layers = self.family.layers(self.transformer)
+        self._handlers, self._chunkable = {}, {}
         for other in self.transformers[1:]:
             if self.family.layers(other) != layers:
                 raise AttachError(f"the pipeline's two {plain_class(other).__name__} are not built alike")
@@ -84,11 +85,14 @@ class Engine:
     def detach(self) -> None:
         """Undoes `attach`, and frees everything cached."""
         self.close()
+        self._unwire()
+        for transformer in self.transformers:
+            release(transformer)
+
+    def _unwire(self) -> None:
         for module in self._wired.values():
             release(module)
         self._wired.clear()
-        for transformer in self.transformers:
-            release(transformer)
 
     def _wire(self) -> None:
         """Intercepts the modules that stand at the wired paths now: a LoRA may have put others there."""
@@ -144,6 +148,10 @@ class Engine:
         if self.explicit:
             raise RunError("a run of this transformer is open already; leave it before you open another")
         self.close()
+        if self.family.layers(self.transformer) != self._layers:  # an IP-Adapter came or went: attentions return more
+            self._unwire()
+            self._find_handlers()
+            self._plans.clear()
         self._wire()
         self._announced = times
         self.explicit = explicit
@@ -183,6 +191,7 @@ class Engine:
                 "everything is computed"
             )
             return call(*args, **kwargs)
+        self._refuse_training(transformer)
         arguments = self._signature.bind(None, *args, **kwargs).arguments
         if run.steps is None:
             run.times = tuple(self._announced())
@@ -207,6 +216,17 @@ class Engine:
                 "what depends on their scores is computed"
             )
         return output
+
+    def _refuse_training(self, transformer: torch.nn.Module) -> None:
+        name = plain_class(transformer).__name__
+        if transformer.training:
+            raise RunError(f"{name} is in training mode, and a cache is for inference; call eval() on it")
+        # its blocks would run a second time in the backward pass, where no step is going on
+        if torch.is_grad_enabled() and getattr(transformer, "gradient_checkpointing", False):
+            raise RunError(
+                f"{name} has gradient checkpointing on, and a cache is for inference; draw under torch.no_grad(), or "
+                "call disable_gradient_checkpointing() on it"
+            )
 
     def _prepare(self, run: Run) -> None:
         if not run.new_plan:

@@ -40,7 +40,7 @@ class RegionLayer:
         i = run.index[self.name]
         if position == 0:
             self.served = run.amount(i) != ALL
-            self.before = [] if self.served else self._inputs(call, args, kwargs)
+            self.before = self._inputs(call, args, kwargs)
         if not self.served:
             output = call(*args, **kwargs)
             if position == self.last:
@@ -48,6 +48,9 @@ class RegionLayer:
             return output
         streams = self._inputs(call, args, kwargs)
         if position == self.last:
+            # not onto what this block was given: what others add between the blocks (a ControlNet's residuals) is in
+            # the cached residual already
+            streams, self.before = self.before, []
             lengths = [stream.shape[1] for stream in streams]
             residual = torch.split(run.serve(i), lengths, dim=1)
             streams = [stream + part for stream, part in zip(streams, residual, strict=True)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
-from tocache.engine.wiring import Fused, Guidance, Layer, Stack
+from tocache.engine.wiring import Attention, Fused, Guidance, Layer, Stack
 from tocache.models.base import ModelFamily, itemsize_of, width_of
 from tocache.models.costs import OWN, attention_cost, token_cost
 from tocache.models.double_stream import DoubleStream, joint_tokens
-from tocache.plan.anatomy import MLP, PARALLEL, SELF_ATTENTION, Anatomy, Cost, Pass, Site
+from tocache.plan.anatomy import CROSS_ATTENTION, MLP, PARALLEL, SELF_ATTENTION, Anatomy, Cost, Pass, Site
 from tocache.plan.budget import Budget
 from tocache.plan.policy import Policy
 from tocache.plan.recipe import Recipe
@@ -48,7 +49,10 @@ class Flux(ModelFamily):
     def layers(self, transformer: Any) -> Sequence[Layer]:
         layers: list[Layer] = []
         for b in range(len(transformer.transformer_blocks)):
-            layers += BLOCK.layers(f"{DOUBLE}.{b}")
+            attention, *rest = BLOCK.layers(f"{DOUBLE}.{b}")
+            if _adapters(transformer, b) and isinstance(attention, Attention):
+                attention = replace(attention, sites=(*attention.sites, f"{attention.module}[ip]"))
+            layers += [attention, *rest]
         for b in range(len(transformer.single_transformer_blocks)):
             path = f"{SINGLE}.{b}"
             layers.append(
@@ -95,7 +99,11 @@ class Flux(ModelFamily):
         for b in range(double):
             path = f"{DOUBLE}.{b}"
             place: dict[str, Any] = {"stack": DOUBLE, "block": b, "depth": double, "width": width}
-            sites += BLOCK.sites(path, place)
+            image, text, *mlps = BLOCK.sites(path, place)
+            sites += [image, text]
+            if _adapters(transformer, b):
+                sites.append(Site(f"{path}.attn[ip]", CROSS_ATTENTION, "image", **place, rows=False))
+            sites += mlps
         for b in range(single):
             path = f"{SINGLE}.{b}"
             fused: dict[str, Any] = {"group": "joint", "stack": SINGLE, "block": b, "depth": single, "width": width}
@@ -103,10 +111,21 @@ class Flux(ModelFamily):
             inside = (f"{path}.attn",)
             sites.append(Site(path, PARALLEL, **fused, rows=True, self_map=f"{path}.attn", inside=inside))
         costs: list[Cost] = []
-        for block in transformer.transformer_blocks:
-            costs += BLOCK.costs(block, shape)
+        for b, block in enumerate(transformer.transformer_blocks):
+            own, added, *others = BLOCK.costs(block, shape)
+            tokens = _adapters(transformer, b)
+            # the queries are those of the attention beside it
+            adapter = 4 * tokens * width * (shape.tokens["image"] + transformer.config.joint_attention_dim)
+            costs += [own, added, *([Cost(full=shape.rows * adapter, token=0)] if tokens else []), *others]
         rows, joint = shape.rows, shape.tokens["joint"]
         for block in transformer.single_transformer_blocks:
             costs.append(attention_cost(block.attn, rows, joint, joint, OWN[:3]))
             costs.append(token_cost(rows, joint, block.proj_mlp, block.proj_out))
         return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), tuple(costs), self.notes)
+
+
+def _adapters(transformer: Any, block: int) -> int:
+    """Tokens of the pictures that a double-stream block's IP-Adapters attend to, one for each; 0 without any."""
+    if not hasattr(getattr(transformer.transformer_blocks[block].attn, "processor", None), "to_k_ip"):
+        return 0
+    return sum(layer.num_image_text_embeds for layer in transformer.encoder_hid_proj.image_projection_layers)
