@@ -81,10 +81,8 @@ def _base_score(
             seen = merge_halves(seen, how="sum" if name == "entropy" else "mean")
         return score_entropy(seen) if name == "entropy" else score_influence(seen)
     if name == "random":
-        # the same draw for both halves, as published
-        draws = x.shape[0] // 2 if plan.anatomies[number].shape.halves is not None else x.shape[0]
-        score = score_random(draws, x.shape[1], generator=generator, device=x.device)
-        return score.repeat(x.shape[0] // draws, 1)
+        # one draw: for both halves, as published, and for all pictures, so that none depends on its place in the batch
+        return score_random(1, x.shape[1], generator=generator, device=x.device).expand(x.shape[0], -1)
     if name == "drift":
         drift = cache.drift[home]  # after the first full step there is none yet: all tokens count the same
         score = score_drift(torch.ones(x.shape[:2], device=x.device) if drift is None else drift)

@@ -16,7 +16,7 @@ from tocache.engine.record import Record
 from tocache.features import Forecast, PassCache
 from tocache.plan.anatomy import Anatomy, Pass
 from tocache.plan.memory import PENDING, lifetimes
-from tocache.plan.plan import Plan
+from tocache.plan.plan import ALL, Plan
 
 # More forwards than this in one step mean that nobody tells us when a step ends.
 MAX_PASSES = 8
@@ -52,6 +52,7 @@ class Run:
         self._caches: list[PassCache] = []
         self._rows: dict[int, int] = {}  # of each pass when it was first seen
         self._servers: dict[int, object] = {}  # the transformer that has computed what is cached for each pass
+        self._ran: dict[int, int] = {}  # pass → the step in which it was made last
         self._outputs: dict[int, Any] = {}  # of passes that a later pass of the step copies
         self.chosen: dict[tuple[int, int], torch.Tensor] = {}  # (pass, scope's last site) → this step's tokens
         self.clusters: dict[tuple[int, int], torch.Tensor] = {}  # likewise: the cluster of each token
@@ -76,6 +77,10 @@ class Run:
         if self._servers.setdefault(self.number, server) is not server:
             self._hand_over(server)
         plan, number = self.plan, self.number
+        missed = slice(self._ran.get(number, self.step) + 1, self.step)
+        if (plan.amounts[missed, number] == ALL).any():  # guidance was off when its features should have been renewed
+            self._caches[number].clear()
+        self._ran[number] = self.step
         self.now = PassRun(self, plan, self._lifetimes, self.step, number, self._caches[number])
         return True
 
