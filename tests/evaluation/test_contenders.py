@@ -6,8 +6,8 @@ import pytest
 
 from tocache.errors import OptionError, UnknownNameError
 from tocache.evaluation.contenders import OURS, parse_methods, sweep
-from tocache.methods import FORA, METHODS
-from tocache.plan import flops_uncached
+from tocache.methods import FORA, METHODS, Placed
+from tocache.plan import flops_uncached, save_plan
 from tocache.planning import plan_model
 
 STEPS = 20
@@ -29,7 +29,19 @@ def test_methods_are_named_with_their_fixed_options():
             {"fresh_ratio": 0.2, "share": "step", "scores": {"norm": 1, "random": 0.5}},
         ),
     ]
-    assert [name for _, name, _ in parse_methods("all")] == [name for name in METHODS if name != "none"]
+    assert [name for _, name, _ in parse_methods("all")] == [name for name in METHODS if name not in ("none", "placed")]
+
+
+def test_plans_that_are_given_as_files_are_one_curve(tmp_path, anatomies):
+    for count in (5, 10):
+        save_plan(Placed(tuple(range(count)), of=STEPS).plan(anatomies, STEPS), tmp_path / f"first{count}.json")
+    ((curve, name, given),) = parse_methods(f"{tmp_path / 'first5.json'},{tmp_path / 'first10.json'}")
+    swept = sweep(curve, name, given, anatomies, STEPS, uncached=None)
+    assert [(one.curve, one.setting, one.always) for one in swept] == [
+        ("tuned", "plan=first10", True),
+        ("tuned", "plan=first5", True),
+    ]
+    assert [one.ratio for one in swept] == pytest.approx([2, 4], rel=0.02)
 
 
 def test_what_cannot_be_named_is_refused():

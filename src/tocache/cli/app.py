@@ -10,6 +10,7 @@ import typer
 
 from tocache.cli.bench import bench
 from tocache.cli.errors import Commands, shown_warnings
+from tocache.cli.tune import tune
 
 app = typer.Typer(
     cls=Commands,
@@ -149,6 +150,7 @@ def plan(
 
 
 app.command()(bench)
+app.command()(tune)
 
 
 @app.command()

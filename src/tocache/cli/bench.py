@@ -15,7 +15,10 @@ def bench(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.", show_default=False)],
     model: Annotated[str, typer.Option(help="A demo, a folder in diffusers' format, or a hub id.")] = "demo:text",
     methods: Annotated[
-        str, typer.Option(help="Ours, with options where wished: toca,fora,toca:fresh_ratio=0.2; or all.")
+        str,
+        typer.Option(
+            help="Ours, with options where wished: toca,fora,toca:fresh_ratio=0.2; all; tuned plans, as files."
+        ),
     ] = "all",
     peers: Annotated[
         str, typer.Option(help="cache-dit, first-block …; or all, or none. Fewer steps always take part.")

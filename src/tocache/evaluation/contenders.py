@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from tocache.api import enabled
 from tocache.errors import OptionError, PlanError
-from tocache.methods import METHODS, Method
+from tocache.methods import METHODS, Method, Planned
 from tocache.methods.spec import make_method, parse_method, split_outside_brackets
-from tocache.plan import Anatomy, flops_planned, flops_scores, flops_uncached
+from tocache.plan import Anatomy, Plan, flops_planned, flops_scores, flops_uncached, load_plan
 
+TUNED = "tuned"
+"""The curve of the plans that are given as files."""
 REFERENCE, OURS, STEPS, PEER = "uncached", "ours", "fewer steps", "peer"
 
 Use = Callable[[Any], AbstractContextManager[Any]]
@@ -56,16 +59,23 @@ SWEEPS: dict[str, Callable[[int], Sequence[Mapping[str, Any]]]] = {
 def parse_methods(text: str) -> list[tuple[str, str, dict[str, Any]]]:
     """(curve, method, fixed options) of each entry of a list such as `toca,fora,toca:share=step:scores={"norm":1}`.
 
-    `all` stands for every method but `none`. Values are JSON, or plain words. Raises UnknownNameError and OptionError.
+    `all` stands for every method but `none` and those that one tunes for a model. Values are JSON, or plain words.
+    Plan files (*.json) are one curve together, `tuned`. Raises UnknownNameError, OptionError and PlanFileError.
     """
     found: list[tuple[str, str, dict[str, Any]]] = []
+    files: dict[str, Plan] = {}
     for entry in split_outside_brackets(text, ","):
         if entry == "all":
-            found += [(known, known, {}) for known in METHODS if known != "none"]
+            found += [(known, known, {}) for known in METHODS if known not in ("none", "placed")]
+            continue
+        if entry.endswith(".json"):
+            files[Path(entry).stem] = load_plan(entry)
             continue
         name, given = parse_method(entry, METHODS)
         make_method(name, given, METHODS)
         found.append((entry, name, given))
+    if files:
+        found.append((TUNED, TUNED, {"plans": files}))
     return list({curve: (curve, name, given) for curve, name, given in found}.values())
 
 
@@ -83,7 +93,7 @@ def sweep(
     swept, errors = [], []
     for options in _settings(name, given, steps):
         try:
-            method = METHODS[name](**{**options, **given})
+            method = _method(name, {**options, **given})
             plan = method.plan(anatomies, steps)
         except (OptionError, PlanError) as error:
             errors.append(error)
@@ -91,7 +101,9 @@ def sweep(
         whole = flops_uncached(plan)
         saved = whole - flops_planned(plan) - (flops_scores(plan) if uncached else 0)
         ratio = (uncached or whole) / max(1, (uncached or whole) - saved)
-        swept.append(contender_of(curve, method, ratio, ", ".join(f"{k}={v}" for k, v in options.items())))
+        setting = ", ".join(f"{k}={v}" for k, v in options.items())
+        # plans that somebody names are measured wherever they lie
+        swept.append(replace(contender_of(curve, method, ratio, setting), always=name == TUNED))
     if not swept and errors:
         raise errors[0]
     return sorted(swept, key=lambda one: one.ratio or 0.0)
@@ -102,7 +114,16 @@ def contender_of(curve: str, method: Method, ratio: float | None, setting: str =
     return Contender(curve, setting or str(method), OURS, lambda pipe: enabled(pipe, method), ratio=ratio)
 
 
+def _method(name: str, options: Mapping[str, Any]) -> Method:
+    if name == TUNED:
+        return Planned(options["plans"][options["plan"]])
+    return METHODS[name](**options)
+
+
 def _settings(name: str, given: Mapping[str, Any], steps: int) -> Iterator[Mapping[str, Any]]:
+    if name == TUNED:
+        yield from ({"plan": stem} for stem in given["plans"])
+        return
     known = [f.name for f in fields(METHODS[name])]  # type: ignore[arg-type]
     if name in SWEEPS:
         options = SWEEPS[name](steps)

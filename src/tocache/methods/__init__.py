@@ -10,6 +10,7 @@ from tocache.methods.duca import DuCa
 from tocache.methods.fora import FORA
 from tocache.methods.forecasting import HiCache, Newton, Spectrum, TaylorSeer
 from tocache.methods.pab import PAB
+from tocache.methods.placed import Placed
 from tocache.methods.planned import Planned
 from tocache.methods.tgate import TGATE
 from tocache.methods.toca import ToCa
@@ -17,7 +18,21 @@ from tocache.methods.uncached import Uncached
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
-    for method in (Uncached, FORA, PAB, DeltaDiT, TGATE, ToCa, DuCa, ClusCa, TaylorSeer, HiCache, Newton, Spectrum)
+    for method in (
+        Uncached,
+        FORA,
+        PAB,
+        DeltaDiT,
+        TGATE,
+        ToCa,
+        DuCa,
+        ClusCa,
+        TaylorSeer,
+        HiCache,
+        Newton,
+        Spectrum,
+        Placed,
+    )
 }
 """The methods that the command line knows, by name."""
 
@@ -33,6 +48,7 @@ __all__ = [
     "HiCache",
     "Method",
     "Newton",
+    "Placed",
     "Planned",
     "Spectrum",
     "TaylorSeer",
