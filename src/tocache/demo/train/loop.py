@@ -12,7 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from rich.console import Console
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tocache.demo.train.progress import bar, draw_curve
 from tocache.errors import OptionError
@@ -130,7 +131,8 @@ class Trainer:
         # A generator on a CPU heeds the lower 32 bits of its seed alone: the run's seed is spread over them (Knuth).
         generator = torch.Generator().manual_seed((self.settings.seed * 2_654_435_761 + self.step) % 2**32)
         self.task.model.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.autocast):
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.autocast)
+        with autocast, _attention(self.device, self.settings):
             loss, figures = self.task.loss(self.step, generator)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -220,6 +222,13 @@ def rate_at(step: int, steps: int) -> float:
     """Share of the learning rate in step `step`, from 0: a short rise, a plain, a straight fall to zero."""
     rise = min(1.0, (step + 1) / _WARM_UP)
     return min(rise, (steps - step) / max(1.0, _DECAY * steps))
+
+
+def _attention(device: torch.device, settings: Settings) -> AbstractContextManager[None]:
+    """On CPUs the fused attention's backward is four times as slow in bfloat16 as in float32: two products instead."""
+    if device.type == "cpu" and settings.autocast:
+        return sdpa_kernel(SDPBackend.MATH)
+    return nullcontext()
 
 
 def _optimizers(model: nn.Module, settings: Settings) -> Iterator[torch.optim.Optimizer]:
