@@ -16,7 +16,7 @@ from .pictures import LATENTS, picture_vae
 
 @miniature
 def aura_flow(**config: Any) -> Any:
-    sizes = {"num_mmdit_layers": 1, "num_single_dit_layers": 2, "attention_head_dim": 8, "num_attention_heads": 2}
+    sizes = {"num_mmdit_layers": 2, "num_single_dit_layers": 2, "attention_head_dim": 8, "num_attention_heads": 2}
     sizes |= {"in_channels": LATENTS, "out_channels": LATENTS, "sample_size": 16, "pos_embed_max_size": 256}
     sizes |= {"joint_attention_dim": TEXT_DIM, "caption_projection_dim": 16}
     tokenizer = tiny_t5_tokenizer()
