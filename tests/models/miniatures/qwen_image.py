@@ -41,7 +41,8 @@ def qwen_image(**config: Any) -> Any:
     )
 
 
-CALL = {"output_type": "latent", "height": 128, "width": 128, "negative_prompt": "a grey cloud"}  # as long as the first prompt
+# as long as the first prompt: a saved plan is refused where the engine's guess of the second pass does not fit it
+CALL = {"output_type": "latent", "height": 128, "width": 128, "negative_prompt": "a grey cloud"}
 # before it masked the padding of shorter texts, diffusers itself drew a picture differently beside a longer text
 MASKS = "txt_seq_lens" not in inspect.signature(diffusers.QwenImageTransformer2DModel.forward).parameters
 PROMPTS = TEXTS if MASKS else ("a red circle", "a blue cloud", "a green lake")
