@@ -22,6 +22,8 @@ METHODS = [tocache.ToCa(3, 0.3), tocache.FORA(3)]
 def attached(pipe: Any) -> list[str]:
     """Names of everything in a pipeline that tocache has a hold on."""
     things = {"pipeline": pipe, "scheduler": pipe.scheduler, **dict(pipe.transformer.named_modules())}
+    if (second := getattr(pipe, "transformer_2", None)) is not None:
+        things |= second.named_modules(prefix="second")
     return [
         name for name, thing in things.items() if hasattr(type(thing), "_tocache_base") or "_tocache" in vars(thing)
     ]

@@ -13,6 +13,7 @@ import torch
 
 from tocache.engine.pass_run import PassRun
 from tocache.engine.record import Record
+from tocache.errors import PlanMismatchError
 from tocache.features import Forecast, PassCache
 from tocache.plan.anatomy import Anatomy, Pass
 from tocache.plan.memory import PENDING, lifetimes
@@ -180,7 +181,13 @@ class Run:
             others = (replace(anatomy.shape, name=name, halves=halves) for name, halves in self._passes[1:])
             anatomies += [replace(anatomy, shape=other) for other in others]
         assert self.steps is not None
-        self.record.plan = self._planner(anatomies, self.steps)
+        try:
+            self.record.plan = self._planner(anatomies, self.steps)
+        except PlanMismatchError:
+            if self._anatomies or len(anatomies) == 1:
+                raise
+            anatomies = anatomies[:1]  # a plan that exists need not fit a guess: a text of another length, say
+            self.record.plan = self._planner(anatomies, self.steps)
         self._anatomies = anatomies
         self.new_plan = True
         self._lifetimes = lifetimes(self.record.plan)
