@@ -40,6 +40,7 @@ STRIPS = (
         ),
         seed=1,
     ),
+    Strip("demo:class", "paper-ddim50", (0, 2, 3, 5, 6, 8), seed=1),
 )
 
 

@@ -11,7 +11,10 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    DDIMScheduler,
     DiffusionPipeline,
+    DiTPipeline,
+    DiTTransformer2DModel,
     DPMSolverMultistepScheduler,
     PixArtAlphaPipeline,
     PixArtTransformer2DModel,
@@ -23,10 +26,10 @@ from transformers import T5EncoderModel
 
 import tocache
 from tocache.demo import demo_folder, load_demo
-from tocache.demo.judge import WEIGHTS, look
+from tocache.demo.judge import WEIGHTS, look, read_digits
 from tocache.errors import UnknownNameError
 
-TEXT = "demo:text"
+TEXT, CLASS = "demo:text", "demo:class"
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +39,20 @@ def text() -> Any:
     return pipe
 
 
+@pytest.fixture(scope="module")
+def digits() -> Any:
+    pipe = load_demo(CLASS)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
 def draw(pipe: Any, prompt: Any, *, seed: int = 0, **options: Any) -> torch.Tensor:
     """(pictures, 3, height, width) in [0, 1]."""
     arguments = {"clean_caption": False} if hasattr(pipe, "text_encoder") else {}
     generator = torch.Generator().manual_seed(seed)
-    return torch.as_tensor(pipe(prompt, generator=generator, output_type="pt", **arguments | options).images)
+    drawn = torch.as_tensor(pipe(prompt, generator=generator, output_type="pt", **arguments | options).images)
+    # DiTPipeline answers output_type="pt" with an array before diffusers 0.41: channels come last
+    return drawn if drawn.shape[1] == 3 else drawn.movedim(-1, 1)
 
 
 def test_the_text_pipeline_is_made_of_the_published_models_classes(text: Any) -> None:
@@ -52,14 +64,23 @@ def test_the_text_pipeline_is_made_of_the_published_models_classes(text: Any) ->
     assert text.scheduler.config.algorithm_type == "dpmsolver++"
 
 
-@pytest.mark.parametrize("name", [TEXT])
+def test_the_class_pipeline_is_made_of_the_published_models_classes(digits: Any) -> None:
+    assert type(digits) is DiTPipeline
+    assert type(digits.transformer) is DiTTransformer2DModel
+    assert type(digits.vae) is AutoencoderKL
+    assert type(digits.scheduler) is DDIMScheduler
+    assert digits.transformer.config.num_embeds_ada_norm == 1000  # the null class is the row after these
+    assert [digits.get_label_ids([str(digit)]) for digit in range(10)] == [[digit] for digit in range(10)]
+
+
+@pytest.mark.parametrize("name", [TEXT, CLASS])
 def test_sizes_are_what_the_published_ones_would_be_in_small(name: str) -> None:
     config = json.loads((demo_folder(name) / "transformer" / "config.json").read_text())
     assert config["num_layers"] >= 12
     assert (config["sample_size"] // config["patch_size"]) ** 2 == 256
 
 
-@pytest.mark.parametrize("name", [TEXT])
+@pytest.mark.parametrize("name", [TEXT, CLASS])
 def test_the_folder_is_small_half_precision_and_explains_itself(name: str) -> None:
     folder = demo_folder(name)
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 20 * 10**6
@@ -74,13 +95,16 @@ def test_the_judge_is_small() -> None:
     assert WEIGHTS.stat().st_size < 3 * 10**6
 
 
-@pytest.mark.parametrize("name", [TEXT])
-def test_the_folder_loads_with_the_stock_loader(name: str, text: Any) -> None:
+@pytest.mark.parametrize(("name", "fixture", "prompt"), [(TEXT, "text", "a red circle"), (CLASS, "digits", [3])])
+def test_the_folder_loads_with_the_stock_loader(
+    name: str, fixture: str, prompt: Any, request: pytest.FixtureRequest
+) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
         plain = DiffusionPipeline.from_pretrained(demo_folder(name), torch_dtype=torch.float32)
     plain.set_progress_bar_config(disable=True)
-    one, other = (draw(pipe, "a red circle", num_inference_steps=3) for pipe in (plain, text))
+    shipped = request.getfixturevalue(fixture)
+    one, other = (draw(pipe, prompt, num_inference_steps=3) for pipe in (plain, shipped))
     assert torch.equal(one, other)
 
 
@@ -112,6 +136,17 @@ def test_the_published_settings_keep_the_picture(preset: str, text: Any) -> None
     other = draw(text, prompt, seed=1)
     error = (cached - reference).square().mean()
     assert 0 < error < 0.2 * (other - reference).square().mean()
+
+
+@pytest.mark.slow
+def test_digits_are_drawn_as_asked_without_and_with_the_published_settings(digits: Any) -> None:
+    asked = list(range(10))
+    plain = draw(digits, asked)
+    with tocache.enabled(digits, "paper-ddim50"):
+        cached = draw(digits, asked)
+        assert tocache.report(digits).overruled == 0
+    for pictures in (plain, cached):
+        assert sum(read == digit for read, digit in zip(read_digits(pictures), asked, strict=True)) >= 8
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def show_models(families: list[FamilySupport]) -> None:
         console.print(grid)
         console.print()
     console.print(Text("demos", "bold"))
-    console.print(f"{', '.join(DEMO_NAMES)}: tiny, with random weights, nothing to download")
+    console.print(f"{', '.join(DEMO_NAMES)}: tiny, nothing to download; those called random have random weights")
 
 
 def show_diagnosis(found: Diagnosis) -> None:
