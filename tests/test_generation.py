@@ -206,7 +206,7 @@ def test_who_warns_of_prompts_that_cannot_be_cleaned(monkeypatch: pytest.MonkeyP
         ({"output": "missing/out.png"}, OptionError, "there is no folder 'missing'"),
         ({"output": "out.txt"}, OptionError, "allowed: a picture's name"),
         ({"model": "nothing"}, UnknownNameError, "demo:random-text"),
-        ({"model": "demo:nothing"}, UnknownNameError, "known: demo:random-class"),
+        ({"model": "demo:nothing"}, UnknownNameError, "known: demo:class, demo:random-class"),
         ({"model": "dit-xl-2-256"}, OptionError, "architecture without weights.*facebook/DiT-XL-2-256"),
         ({"model": "weights.pth"}, OptionError, "holds the transformer alone.*load_original"),
         ({"prompt": "ottar"}, UnknownNameError, "did you mean 'otter'.*0 … 999, golden retriever"),

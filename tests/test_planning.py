@@ -158,7 +158,7 @@ def test_impossible_methods(options: dict[str, Any], error: type[TocacheError], 
     ("options", "error", "message"),
     [
         ({"model": "dit-xl-2-255"}, UnknownNameError, "did you mean 'dit-xl-2-256'.*flux-dev-1024.*demo:random-text"),
-        ({"model": "demo:nothing"}, UnknownNameError, "known: demo:random-class"),
+        ({"model": "demo:nothing"}, UnknownNameError, "known: demo:class, demo:random-class"),
         ({"method": "paper-r70"}, OptionError, "is for the family 'pixart'.*paper-ddim50"),
         ({"steps": 0}, OptionError, "steps=0 is not allowed; allowed: an integer >= 1"),
         ({"pictures": 0}, OptionError, "pictures=0 is not allowed"),
@@ -183,8 +183,8 @@ def test_folders_and_configurations_that_are_none(tmp_path: Path) -> None:
         meta_transformer(tmp_path)
     with pytest.raises(OptionError, match="_class_name"):
         build_from_config({})
-    with pytest.raises(UnsupportedModelError, match=r"no model family serves SD3.*DiTTransformer2DModel"):
-        build_from_config({"_class_name": "SD3Transformer2DModel"})
+    with pytest.raises(UnsupportedModelError, match=r"no model family serves Mochi.*DiTTransformer2DModel"):
+        build_from_config({"_class_name": "MochiTransformer3DModel"})
 
 
 def test_a_model_that_the_hub_does_not_give(monkeypatch: pytest.MonkeyPatch) -> None:
