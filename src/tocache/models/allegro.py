@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tocache.engine.wiring import Guidance
-from tocache.models.base import itemsize_of, unpublished
+from tocache.models.base import in_one_batch, itemsize_of, unpublished
 from tocache.models.separable import Module, Separable
 from tocache.plan.anatomy import CROSS_ATTENTION, MLP, UNCOND_COND, Pass
-from tocache.plan.recipe import Recipe
 
 ALLEGRO = unpublished("allegro", CROSS_ATTENTION, MLP)
 
@@ -29,9 +28,6 @@ class Allegro(Separable):
     cross = Module("attn2")  # it reads the token stream itself
     mlp = Module("ff", "norm2")
 
-    def recipe(self, steps: int) -> Recipe:
-        return ALLEGRO
-
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
         rows, _, *latent = arguments["hidden_states"].shape
         grid, text = _grid(transformer, latent), arguments["encoder_hidden_states"].shape[-2]
@@ -44,8 +40,7 @@ class Allegro(Separable):
         return Pass(rows, {"image": math.prod(grid)}, grid, halves, itemsize=itemsize, context=_TEXT)
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        scale = arguments.get("guidance_scale")
-        return Guidance((("batch", UNCOND_COND),)) if scale is not None and scale > 1 else Guidance()
+        return in_one_batch(arguments, UNCOND_COND)
 
 
 def _grid(transformer: Any, latent: Any) -> tuple[int, ...]:

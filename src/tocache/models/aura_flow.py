@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tocache.engine.wiring import Attention, Guidance, Layer, Stack, TokenWise
-from tocache.models.base import ModelFamily, itemsize_of, patched, unpublished, width_of
+from tocache.models.base import ModelFamily, in_one_batch, itemsize_of, patched, unpublished, width_of
 from tocache.models.costs import attention_cost, token_cost
 from tocache.models.double_stream import DoubleStream, joint_tokens
 from tocache.plan.anatomy import MLP, SELF_ATTENTION, UNCOND_COND, Anatomy, Cost, Pass, Site
-from tocache.plan.recipe import Recipe
 
 DOUBLE, SINGLE = "joint_transformer_blocks", "single_transformer_blocks"
 AURA_FLOW = unpublished("aura-flow", MLP)
@@ -25,9 +24,6 @@ class AuraFlow(ModelFamily):
     recipes = (AURA_FLOW,)
     default_steps = 50
     default_guidance = 3.5
-
-    def recipe(self, steps: int) -> Recipe:
-        return AURA_FLOW
 
     def layers(self, transformer: Any) -> Sequence[Layer]:
         layers: list[Layer] = []
@@ -54,8 +50,7 @@ class AuraFlow(ModelFamily):
         return Pass(rows, tokens, (side, side), halves, itemsize=itemsize)
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        scale = arguments.get("guidance_scale")
-        return Guidance((("batch", UNCOND_COND),)) if scale is not None and scale > 1 else Guidance()
+        return in_one_batch(arguments, UNCOND_COND)
 
     def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
         double, single = transformer.joint_transformer_blocks, transformer.single_transformer_blocks

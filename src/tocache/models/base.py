@@ -27,9 +27,9 @@ class ModelFamily(ABC):
     default_steps: ClassVar[int]
     default_guidance: ClassVar[float]
 
-    @abstractmethod
     def recipe(self, steps: int) -> Recipe:
-        """The recipe that ToCa means at this number of steps when it names none."""
+        """The recipe that ToCa means at this number of steps when it names none; the first of all here."""
+        return self.recipes[0]
 
     @abstractmethod
     def layers(self, transformer: Any) -> Sequence[Layer]:
@@ -71,6 +71,24 @@ class ModelFamily(ABC):
         """Class and size, e.g. "DiTTransformer2DModel 28 x 1152"."""
         depth = "+".join(str(len(transformer.get_submodule(s.path))) for s in self.stacks(transformer))
         return f"{plain_class(transformer).__name__} {depth} x {width_of(transformer)}"
+
+
+def in_one_batch(arguments: Mapping[str, Any], halves: str) -> Guidance:
+    """What `guidance_scale` means where both halves run in one batch, in the order `halves`."""
+    return Guidance((("batch", halves),)) if _guides(arguments, "guidance_scale") else Guidance()
+
+
+def in_two_passes(arguments: Mapping[str, Any], scale: str = "guidance_scale") -> Guidance:
+    """What the argument `scale` means where each half has a pass; a true CFG also needs a negative prompt."""
+    negative = ("negative_prompt", "negative_prompt_embeds")
+    asked = scale == "guidance_scale" or any(arguments.get(name) is not None for name in negative)
+    both = (("cond", None), ("uncond", None))
+    return Guidance(both if asked and _guides(arguments, scale) else both[:1])
+
+
+def _guides(arguments: Mapping[str, Any], name: str) -> bool:
+    scale = arguments.get(name)
+    return scale is not None and scale > 1
 
 
 def unpublished(name: str, *kinds: str) -> Recipe:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tocache.engine.wiring import Guidance
-from tocache.models.base import unpublished
+from tocache.models.base import in_two_passes, unpublished
 from tocache.models.flux import Flux
 from tocache.plan.anatomy import MLP, PARALLEL
 
@@ -24,7 +24,4 @@ class Chroma(Flux):
     notes = ("norms and modulation are not counted",)
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        scale = arguments.get("guidance_scale")
-        if scale is not None and scale > 1:
-            return Guidance((("cond", None), ("uncond", None)))
-        return Guidance((("cond", None),))
+        return in_two_passes(arguments)

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tocache.engine.wiring import Attention, Guidance, Layer, Stack, TokenWise
-from tocache.models.base import ModelFamily, itemsize_of, unpublished, width_of
+from tocache.models.base import ModelFamily, in_one_batch, itemsize_of, unpublished, width_of
 from tocache.models.costs import attention_cost, token_cost
 from tocache.models.double_stream import joint_tokens
 from tocache.plan.anatomy import MLP, SELF_ATTENTION, UNCOND_COND, Anatomy, Cost, Pass, Site
-from tocache.plan.recipe import Recipe
 
 STACK = "transformer_blocks"
 
@@ -26,9 +25,6 @@ class CogVideoX(ModelFamily):
     recipes = (COGVIDEOX,)
     default_steps = 50
     default_guidance = 6.0
-
-    def recipe(self, steps: int) -> Recipe:
-        return COGVIDEOX
 
     def layers(self, transformer: Any) -> Sequence[Layer]:
         layers: list[Layer] = []
@@ -58,8 +54,7 @@ class CogVideoX(ModelFamily):
         return Pass(rows, tokens, grid, halves, itemsize=itemsize)
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        scale = arguments.get("guidance_scale")
-        return Guidance((("batch", UNCOND_COND),)) if scale is not None and scale > 1 else Guidance()
+        return in_one_batch(arguments, UNCOND_COND)
 
     def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
         blocks = transformer.transformer_blocks

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tocache.engine.wiring import Attention, Guidance, Layer, Stack, TokenWise
-from tocache.models.base import ModelFamily, itemsize_of, patched, width_of
+from tocache.models.base import ModelFamily, in_one_batch, itemsize_of, patched, width_of
 from tocache.plan.anatomy import COND_UNCOND, MLP, SELF_ATTENTION, Anatomy, Cost, Pass, Site
 from tocache.plan.budget import Budget
 from tocache.plan.policy import Policy
@@ -69,8 +69,7 @@ class DiT(ModelFamily):
         return Pass(rows, {"image": side * side}, (side, side), halves, itemsize=itemsize)
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        scale = arguments.get("guidance_scale")
-        return Guidance((("batch", COND_UNCOND),)) if scale is not None and scale > 1 else Guidance()
+        return in_one_batch(arguments, COND_UNCOND)
 
     def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
         blocks = transformer.transformer_blocks

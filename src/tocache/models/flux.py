@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from tocache.engine.wiring import Attention, Fused, Guidance, Layer, Stack
-from tocache.models.base import ModelFamily, itemsize_of, width_of
-from tocache.models.costs import OWN, attention_cost, token_cost
+from tocache.engine.wiring import Attention, Guidance, Layer, Stack
+from tocache.models.base import ModelFamily, in_two_passes, itemsize_of, width_of
 from tocache.models.double_stream import DoubleStream, joint_tokens
-from tocache.plan.anatomy import CROSS_ATTENTION, MLP, PARALLEL, SELF_ATTENTION, Anatomy, Cost, Pass, Site
+from tocache.models.single_stream import SingleStream
+from tocache.plan.anatomy import CROSS_ATTENTION, MLP, PARALLEL, Anatomy, Cost, Pass, Site
 from tocache.plan.budget import Budget
 from tocache.plan.policy import Policy
 from tocache.plan.recipe import Recipe
@@ -18,6 +18,7 @@ from tocache.plan.schedule import Every
 
 DOUBLE, SINGLE = "transformer_blocks", "single_transformer_blocks"
 BLOCK = DoubleStream()
+SINGLE_BLOCK = SingleStream()
 
 FLUX = Recipe(
     name="flux",
@@ -43,9 +44,6 @@ class Flux(ModelFamily):
         "cached heads again in every step: fewer FLOPs, the same result",
     )
 
-    def recipe(self, steps: int) -> Recipe:
-        return self.recipes[0]
-
     def layers(self, transformer: Any) -> Sequence[Layer]:
         layers: list[Layer] = []
         for b in range(len(transformer.transformer_blocks)):
@@ -54,17 +52,7 @@ class Flux(ModelFamily):
                 attention = replace(attention, sites=(*attention.sites, f"{attention.module}[ip]"))
             layers += [attention, *rest]
         for b in range(len(transformer.single_transformer_blocks)):
-            path = f"{SINGLE}.{b}"
-            layers.append(
-                Fused(
-                    attention_site=f"{path}.attn",
-                    site=path,
-                    norm=f"{path}.norm",
-                    mlp_in=f"{path}.proj_mlp",
-                    attention=f"{path}.attn",
-                    mlp_out=f"{path}.proj_out",
-                )
-            )
+            layers.append(SINGLE_BLOCK.layer(f"{SINGLE}.{b}"))
         return layers
 
     def stacks(self, transformer: Any) -> Sequence[Stack]:
@@ -86,11 +74,7 @@ class Flux(ModelFamily):
         return Pass(pictures, joint_tokens(64 * 64, 512), (64, 64), itemsize=itemsize)
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        scale = arguments.get("true_cfg_scale")
-        negative = ("negative_prompt", "negative_prompt_embeds")
-        if scale is not None and scale > 1 and any(arguments.get(name) is not None for name in negative):
-            return Guidance((("cond", None), ("uncond", None)))
-        return Guidance((("cond", None),))
+        return in_two_passes(arguments, "true_cfg_scale")
 
     def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
         double, single = len(transformer.transformer_blocks), len(transformer.single_transformer_blocks)
@@ -105,11 +89,8 @@ class Flux(ModelFamily):
                 sites.append(Site(f"{path}.attn[ip]", CROSS_ATTENTION, "image", **place, rows=False))
             sites += mlps
         for b in range(single):
-            path = f"{SINGLE}.{b}"
-            fused: dict[str, Any] = {"group": "joint", "stack": SINGLE, "block": b, "depth": single, "width": width}
-            sites.append(Site(f"{path}.attn", SELF_ATTENTION, **fused, rows=False))
-            inside = (f"{path}.attn",)
-            sites.append(Site(path, PARALLEL, **fused, rows=True, self_map=f"{path}.attn", inside=inside))
+            place = {"stack": SINGLE, "block": b, "depth": single, "width": width}
+            sites += SINGLE_BLOCK.sites(f"{SINGLE}.{b}", place)
         costs: list[Cost] = []
         for b, block in enumerate(transformer.transformer_blocks):
             own, added, *others = BLOCK.costs(block, shape)
@@ -117,10 +98,8 @@ class Flux(ModelFamily):
             # the queries are those of the attention beside it
             adapter = 4 * tokens * width * (shape.tokens["image"] + transformer.config.joint_attention_dim)
             costs += [own, added, *([Cost(full=shape.rows * adapter, token=0)] if tokens else []), *others]
-        rows, joint = shape.rows, shape.tokens["joint"]
         for block in transformer.single_transformer_blocks:
-            costs.append(attention_cost(block.attn, rows, joint, joint, OWN[:3]))
-            costs.append(token_cost(rows, joint, block.proj_mlp, block.proj_out))
+            costs += SINGLE_BLOCK.costs(block, shape)
         return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), tuple(costs), self.notes)
 
 

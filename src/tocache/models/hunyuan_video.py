@@ -6,16 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tocache.engine.wiring import Fused, Guidance, Layer, Stack
-from tocache.models.base import ModelFamily, itemsize_of, unpublished, width_of
-from tocache.models.costs import OWN, attention_cost, token_cost
+from tocache.engine.wiring import Guidance, Layer, Stack
+from tocache.models.base import ModelFamily, in_two_passes, itemsize_of, unpublished, width_of
 from tocache.models.double_stream import DoubleStream, joint_tokens
-from tocache.plan.anatomy import MLP, PARALLEL, SELF_ATTENTION, Anatomy, Cost, Pass, Site
-from tocache.plan.recipe import Recipe
+from tocache.models.single_stream import SingleStream
+from tocache.plan.anatomy import MLP, PARALLEL, Anatomy, Cost, Pass, Site
 
 DOUBLE, SINGLE = "transformer_blocks", "single_transformer_blocks"
 BLOCK = DoubleStream(keys=("image", "text"))
 IMAGE_FIRST = "image, text"  # the tokens of a single-stream block; in "joint" streams the text stands first
+SINGLE_BLOCK = SingleStream(IMAGE_FIRST, outputs=("image", "text"))
 
 HUNYUAN_VIDEO = unpublished("hunyuan-video", MLP, PARALLEL)
 
@@ -32,27 +32,12 @@ class HunyuanVideo(ModelFamily):
     default_steps = 50
     default_guidance = 6.0
 
-    def recipe(self, steps: int) -> Recipe:
-        return HUNYUAN_VIDEO
-
     def layers(self, transformer: Any) -> Sequence[Layer]:
         layers: list[Layer] = []
         for b in range(len(transformer.transformer_blocks)):
             layers += BLOCK.layers(f"{DOUBLE}.{b}")
         for b in range(len(transformer.single_transformer_blocks)):
-            path = f"{SINGLE}.{b}"
-            layers.append(
-                Fused(
-                    attention_site=f"{path}.attn",
-                    site=path,
-                    norm=f"{path}.norm",
-                    mlp_in=f"{path}.proj_mlp",
-                    attention=f"{path}.attn",
-                    mlp_out=f"{path}.proj_out",
-                    group=IMAGE_FIRST,
-                    outputs=("image", "text"),
-                )
-            )
+            layers.append(SINGLE_BLOCK.layer(f"{SINGLE}.{b}"))
         return layers
 
     def stacks(self, transformer: Any) -> Sequence[Stack]:
@@ -74,11 +59,7 @@ class HunyuanVideo(ModelFamily):
         return bool(transformer.config.image_condition_type != "token_replace")
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        scale = arguments.get("true_cfg_scale")
-        negative = ("negative_prompt", "negative_prompt_embeds")
-        if scale is not None and scale > 1 and any(arguments.get(name) is not None for name in negative):
-            return Guidance((("cond", None), ("uncond", None)))
-        return Guidance((("cond", None),))
+        return in_two_passes(arguments, "true_cfg_scale")
 
     def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
         double, single = transformer.transformer_blocks, transformer.single_transformer_blocks
@@ -88,16 +69,10 @@ class HunyuanVideo(ModelFamily):
             place = {"stack": DOUBLE, "block": b, "depth": len(double), "width": width_of(transformer)}
             sites += BLOCK.sites(f"{DOUBLE}.{b}", place)
             costs += BLOCK.costs(block, shape)
-        rows, joint = shape.rows, shape.tokens[IMAGE_FIRST]
         for b, block in enumerate(single):
-            path = f"{SINGLE}.{b}"
-            fused: dict[str, Any] = {"group": IMAGE_FIRST, "stack": SINGLE, "block": b, "depth": len(single)}
-            fused["width"] = width_of(transformer)
-            sites.append(Site(f"{path}.attn", SELF_ATTENTION, **fused, rows=False))
-            inside = (f"{path}.attn",)
-            sites.append(Site(path, PARALLEL, **fused, rows=True, self_map=f"{path}.attn", inside=inside))
-            costs.append(attention_cost(block.attn, rows, joint, joint, OWN[:3]))
-            costs.append(token_cost(rows, joint, block.proj_mlp, block.proj_out))
+            place = {"stack": SINGLE, "block": b, "depth": len(single), "width": width_of(transformer)}
+            sites += SINGLE_BLOCK.sites(f"{SINGLE}.{b}", place)
+            costs += SINGLE_BLOCK.costs(block, shape)
         notes = ("norms, modulation and the refiner of the text are not counted",)
         return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), tuple(costs), notes)
 

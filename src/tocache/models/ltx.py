@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tocache.engine.wiring import Guidance
-from tocache.models.base import itemsize_of, unpublished
+from tocache.models.base import in_one_batch, itemsize_of, unpublished
 from tocache.models.separable import Module, Separable
 from tocache.plan.anatomy import CROSS_ATTENTION, MLP, UNCOND_COND, Pass
-from tocache.plan.recipe import Recipe
 
 LTX = unpublished("ltx", CROSS_ATTENTION, MLP)
 
@@ -30,9 +29,6 @@ class LTXVideo(Separable):
     cross = Module("attn2")  # it reads the token stream itself
     mlp = Module("ff", "norm2")
 
-    def recipe(self, steps: int) -> Recipe:
-        return LTX
-
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
         rows, tokens, _ = arguments["hidden_states"].shape
         grid: Any = tuple(arguments.get(name) for name in ("num_frames", "height", "width"))
@@ -51,5 +47,4 @@ class LTXVideo(Separable):
         return bool(arguments["timestep"].numel() == arguments["hidden_states"].shape[0])
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        scale = arguments.get("guidance_scale")
-        return Guidance((("batch", UNCOND_COND),)) if scale is not None and scale > 1 else Guidance()
+        return in_one_batch(arguments, UNCOND_COND)

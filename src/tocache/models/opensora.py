@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tocache.engine.wiring import Attention, Guidance, Layer, Stack, TokenWise
-from tocache.models.base import ModelFamily, itemsize_of, width_of
+from tocache.models.base import ModelFamily, in_one_batch, itemsize_of, width_of
 from tocache.opensora.sizes import latent_frames
 from tocache.plan.anatomy import (
     COND_UNCOND,
@@ -50,9 +50,6 @@ class OpenSora(ModelFamily):
     default_steps = 30
     default_guidance = 7.0
 
-    def recipe(self, steps: int) -> Recipe:
-        return OPENSORA
-
     def layers(self, transformer: Any) -> Sequence[Layer]:
         # With given frames a modulation is not the same for all tokens of a row. The blocks call no norm module then
         # (`tocache.opensora.block.normed`), and tokens are chosen at the attention and the MLP instead.
@@ -81,8 +78,7 @@ class OpenSora(ModelFamily):
         return Pass(rows, {"image": math.prod(grid)}, grid, halves, itemsize=itemsize, context=context)
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        scale = arguments.get("guidance_scale")
-        return Guidance((("batch", COND_UNCOND),)) if scale is not None and scale > 1 else Guidance()
+        return in_one_batch(arguments, COND_UNCOND)
 
     def timesteps(self, shape: Pass, steps: int) -> tuple[float, ...]:
         """Shifted as the scheduler does: the larger and longer the video, the more steps are spent at high times."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tocache.engine.wiring import Attention, Guidance, Layer, Stack, TokenWise
-from tocache.models.base import ModelFamily, itemsize_of, patched, width_of
+from tocache.models.base import ModelFamily, in_one_batch, itemsize_of, patched, width_of
 from tocache.plan.anatomy import CROSS_ATTENTION, MLP, SELF_ATTENTION, UNCOND_COND, Anatomy, Cost, Pass, Site
 from tocache.plan.budget import Budget
 from tocache.plan.policy import Policy
@@ -33,9 +33,6 @@ class PixArt(ModelFamily):
     default_steps = 20
     default_guidance = 4.5
 
-    def recipe(self, steps: int) -> Recipe:
-        return PIXART
-
     def layers(self, transformer: Any) -> Sequence[Layer]:
         layers: list[Layer] = []
         for b in range(len(transformer.transformer_blocks)):
@@ -60,8 +57,7 @@ class PixArt(ModelFamily):
         return Pass(rows, {"image": side * side}, (side, side), halves, itemsize=itemsize, context=120)
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        scale = arguments.get("guidance_scale")
-        return Guidance((("batch", UNCOND_COND),)) if scale is not None and scale > 1 else Guidance()
+        return in_one_batch(arguments, UNCOND_COND)
 
     def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
         depth, width = len(transformer.transformer_blocks), width_of(transformer)

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tocache.engine.wiring import Guidance, Layer, Stack
-from tocache.models.base import ModelFamily, itemsize_of, unpublished, width_of
+from tocache.models.base import ModelFamily, in_two_passes, itemsize_of, unpublished, width_of
 from tocache.models.double_stream import DoubleStream, joint_tokens
 from tocache.plan.anatomy import MLP, Anatomy, Cost, Pass, Site
-from tocache.plan.recipe import Recipe
 
 STACK = "transformer_blocks"
 QWEN = unpublished("qwen-image", MLP)
@@ -29,9 +28,6 @@ class QwenImage(ModelFamily):
     recipes = (QWEN,)
     default_steps = 50
     default_guidance = 4.0
-
-    def recipe(self, steps: int) -> Recipe:
-        return QWEN
 
     def layers(self, transformer: Any) -> Sequence[Layer]:
         return [layer for b in range(len(transformer.transformer_blocks)) for layer in BLOCK.layers(f"{STACK}.{b}")]
@@ -59,11 +55,7 @@ class QwenImage(ModelFamily):
         return Pass(pictures, joint_tokens(64 * 64, 64), (64, 64), name=name, itemsize=itemsize)
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        scale = arguments.get("true_cfg_scale")
-        negative = ("negative_prompt", "negative_prompt_embeds")
-        if scale is not None and scale > 1 and any(arguments.get(name) is not None for name in negative):
-            return Guidance((("cond", None), ("uncond", None)))
-        return Guidance((("cond", None),))
+        return in_two_passes(arguments, "true_cfg_scale")
 
     def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
         blocks, width = transformer.transformer_blocks, width_of(transformer)

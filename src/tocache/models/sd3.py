@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tocache.engine.wiring import Attention, Guidance, Layer, Stack
-from tocache.models.base import ModelFamily, itemsize_of, patched, unpublished, width_of
+from tocache.models.base import ModelFamily, in_one_batch, itemsize_of, patched, unpublished, width_of
 from tocache.models.costs import attention_cost
 from tocache.models.double_stream import DoubleStream, joint_tokens
 from tocache.plan.anatomy import MLP, SELF_ATTENTION, UNCOND_COND, Anatomy, Cost, Pass, Site
-from tocache.plan.recipe import Recipe
 
 STACK = "transformer_blocks"
 SD3_RECIPE = unpublished("sd3", MLP)
@@ -29,9 +28,6 @@ class SD3(ModelFamily):
     recipes = (SD3_RECIPE,)
     default_steps = 28
     default_guidance = 7.0
-
-    def recipe(self, steps: int) -> Recipe:
-        return SD3_RECIPE
 
     def layers(self, transformer: Any) -> Sequence[Layer]:
         layers: list[Layer] = []
@@ -56,8 +52,7 @@ class SD3(ModelFamily):
         return Pass(rows, joint_tokens(side * side, TEXT_TOKENS), (side, side), halves, itemsize=itemsize)
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        scale = arguments.get("guidance_scale")
-        return Guidance((("batch", UNCOND_COND),)) if scale is not None and scale > 1 else Guidance()
+        return in_one_batch(arguments, UNCOND_COND)
 
     def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
         blocks, width = transformer.transformer_blocks, width_of(transformer)

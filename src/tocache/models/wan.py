@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tocache.engine.wiring import Guidance
-from tocache.models.base import itemsize_of, unpublished
+from tocache.models.base import in_two_passes, itemsize_of, unpublished
 from tocache.models.separable import Module, Separable
 from tocache.plan.anatomy import CROSS_ATTENTION, MLP, Pass
-from tocache.plan.recipe import Recipe
 
 WAN = unpublished("wan", CROSS_ATTENTION, MLP)
 
@@ -32,9 +31,6 @@ class Wan(Separable):
     cross = Module("attn2", "norm2")
     mlp = Module("ffn", "norm3")
 
-    def recipe(self, steps: int) -> Recipe:
-        return WAN
-
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
         rows, _, *latent = arguments["hidden_states"].shape
         grid = tuple(side // patch for side, patch in zip(latent, transformer.config.patch_size, strict=True))
@@ -52,7 +48,4 @@ class Wan(Separable):
         return bool(arguments["timestep"].ndim < 2)
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        scale = arguments.get("guidance_scale")
-        if scale is not None and scale > 1:
-            return Guidance((("cond", None), ("uncond", None)))
-        return Guidance((("cond", None),))
+        return in_two_passes(arguments)
