@@ -197,7 +197,9 @@ def test_the_command_prints_and_writes_the_figures(tmp_path: Path, monkeypatch: 
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     figures = {"model": str(tmp_path / "pipe"), "pictures": 4, "right class": 0.25}
-    assert json.loads((tmp_path / "figures.json").read_text()) == figures
+    written = json.loads((tmp_path / "figures.json").read_text())
+    assert {name: written.pop(name) for name in figures} == figures
+    assert set(written) == {"hardware", "device", "versions", "commit", "command", "time"}
 
 
 @pytest.mark.slow

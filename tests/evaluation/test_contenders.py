@@ -38,8 +38,8 @@ def test_plans_that_are_given_as_files_are_one_curve(tmp_path, anatomies):
     ((curve, name, given),) = parse_methods(f"{tmp_path / 'first5.json'},{tmp_path / 'first10.json'}")
     swept = sweep(curve, name, given, anatomies, STEPS, uncached=None)
     assert [(one.curve, one.setting, one.always) for one in swept] == [
-        ("tuned", "plan=first10", True),
-        ("tuned", "plan=first5", True),
+        ("tuned", "first10", True),
+        ("tuned", "first5", True),
     ]
     assert [one.ratio for one in swept] == pytest.approx([2, 4], rel=0.02)
 

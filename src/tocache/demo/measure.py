@@ -16,6 +16,7 @@ from torch import Tensor
 from tocache.demo.judge import check, look, read_digits
 from tocache.demo.names import load_demo
 from tocache.demo.world.scene import Scene, draw_scene
+from tocache.machine import about_machine
 from tocache.models.architectures import pipeline_class, usual_video
 
 HELD_OUT = 2**40 + 2**20
@@ -116,10 +117,10 @@ def main(
     if hasattr(pipe, "text_encoder"):
         measure = measure_video if usual_video(pipe) else measure_text
     figures = measure(drawer(pipe), prompts, seed=seed)
-    text = json.dumps({"model": model, **figures}, indent=2)
-    print(text)
+    print(json.dumps({"model": model, **figures}, indent=2))
     if output is not None:
-        output.write_text(text + "\n")
+        about = about_machine(pipe.device, "python -m tocache.demo.measure")
+        output.write_text(json.dumps({"model": model, **figures} | about, indent=2) + "\n")
 
 
 def _batches(count: int) -> Iterator[tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,9 @@ def sweep(
     A setting that cannot be on this model is left out. Raises the error of the mildest where none can.
     """
     swept, errors = [], []
-    for options in _settings(name, given, steps):
+    for setting, make in _settings(name, given, steps):
         try:
-            method = _method(name, {**options, **given})
+            method = make()
             plan = method.plan(anatomies, steps)
         except (OptionError, PlanError) as error:
             errors.append(error)
@@ -101,7 +102,6 @@ def sweep(
         whole = flops_uncached(plan)
         saved = whole - flops_planned(plan) - (flops_scores(plan) if uncached else 0)
         ratio = (uncached or whole) / max(1, (uncached or whole) - saved)
-        setting = ", ".join(f"{k}={v}" for k, v in options.items())
         # plans that somebody names are measured wherever they lie
         swept.append(replace(contender_of(curve, method, ratio, setting), always=name == TUNED))
     if not swept and errors:
@@ -114,15 +114,10 @@ def contender_of(curve: str, method: Method, ratio: float | None, setting: str =
     return Contender(curve, setting or str(method), OURS, lambda pipe: enabled(pipe, method), ratio=ratio)
 
 
-def _method(name: str, options: Mapping[str, Any]) -> Method:
+def _settings(name: str, given: Mapping[str, Any], steps: int) -> Iterator[tuple[str, Callable[[], Method]]]:
+    """What each setting is called, and what makes its method."""
     if name == TUNED:
-        return Planned(options["plans"][options["plan"]])
-    return METHODS[name](**options)
-
-
-def _settings(name: str, given: Mapping[str, Any], steps: int) -> Iterator[Mapping[str, Any]]:
-    if name == TUNED:
-        yield from ({"plan": stem} for stem in given["plans"])
+        yield from ((stem, partial(Planned, plan)) for stem, plan in given["plans"].items())
         return
     known = [f.name for f in fields(METHODS[name])]  # type: ignore[arg-type]
     if name in SWEEPS:
@@ -136,4 +131,4 @@ def _settings(name: str, given: Mapping[str, Any], steps: int) -> Iterator[Mappi
         left = {option: value for option, value in one.items() if option not in given}
         if str(left) not in seen:
             seen.add(str(left))
-            yield left
+            yield ", ".join(f"{k}={v}" for k, v in left.items()), partial(METHODS[name], **{**left, **given})

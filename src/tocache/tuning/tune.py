@@ -17,6 +17,7 @@ from tocache.evaluation.prompts import Task, tasks_for
 from tocache.generation import load_pipeline
 from tocache.methods import Placed, Uncached
 from tocache.plan import Plan, flops_planned, flops_uncached
+from tocache.plan.schedule import Spaced
 from tocache.planning import check_count, check_seed
 from tocache.tuning.draws import Draws
 from tocache.tuning.memo import Memo
@@ -95,6 +96,7 @@ def tune(
     count = _full_steps(draws, speedup)
     about = {"model": str(model), "transformer": plain_class(pipe.transformer).__name__, "steps": draws.steps}
     about |= {"scheduler": plain_class(pipe.scheduler).__name__, "guidance": guidance, "tasks": _digest(tasks)}
+    about["dtype"] = str(pipe.transformer.dtype).removeprefix("torch.")
     kept = Memo(memo, about)
     counter.expect(len(draws.batches) * (1 + min(PROBES, draws.steps - 1) + trials))
     weights, gram = _weigh(draws, kept, counter)
@@ -104,7 +106,7 @@ def tune(
     counter.phase = "held-out prompts"
     others = Draws(pipe, tasks[:held_out], batch, options, counter)
     others.draw_references(Answers())
-    losses = {"tuned": others.figures(method), "even": others.figures(Placed(_even(count, draws.steps), draws.steps))}
+    losses = {"tuned": others.figures(method), "even": others.figures(Placed(_even(draws, count), draws.steps))}
     plan = draws.plan_of(method)
     tell("done", 1, 1)
     pictures = (len(tasks) - held_out, held_out)
@@ -144,7 +146,7 @@ def _weigh(draws: Draws, kept: Memo, counter: _Counter) -> tuple[Any, Any]:
 
 def _search(draws: Draws, kept: Memo, gram: Any, weights: Any, count: int, trials: int) -> Steps:
     starts = {place(reuse_costs(gram, weights, coherent=coherent), count)[0] for coherent in (True, False)}
-    starts.add(_even(count, draws.steps))
+    starts.add(_even(draws, count))
     best = min(sorted(starts), key=lambda full: _loss(draws, kept, full))
     return refine(best, draws.steps, lambda full: _loss(draws, kept, full), max(1, trials - len(starts) + 1))
 
@@ -153,19 +155,20 @@ def _loss(draws: Draws, kept: Memo, full: Steps) -> float:
     return kept.loss(full, lambda steps: draws.loss(Placed(steps, draws.steps)))
 
 
-def _even(count: int, steps: int) -> Steps:
-    return tuple(round(i * steps / count) for i in range(count))
+def _even(draws: Draws, count: int) -> Steps:
+    """As many full steps at even distances."""
+    full = Spaced(count).full(draws.steps, draws.anatomies[0].sites[0])
+    return tuple(int(step) for step in np.flatnonzero(full))
 
 
 def _full_steps(draws: Draws, speedup: float) -> int:
     """How many steps can be full at that ratio. Raises OptionError where one is too many."""
-    ratios = {n: _ratio(draws.plan_of(Placed(tuple(range(n)), draws.steps))) for n in range(1, draws.steps)}
-    fitting = [n for n, ratio in ratios.items() if ratio >= speedup]
-    if not fitting:
-        raise OptionError(
-            f"speedup={speedup:g} is not allowed; allowed with {draws.steps} steps: up to {ratios[1]:.3g}"
-        )
-    return max(fitting)
+    ratio = 1.0
+    for count in range(draws.steps - 1, 0, -1):
+        ratio = _ratio(draws.plan_of(Placed(tuple(range(count)), draws.steps)))
+        if ratio >= speedup:
+            return count
+    raise OptionError(f"speedup={speedup:g} is not allowed; allowed with {draws.steps} steps: up to {ratio:.3g}")
 
 
 def _ratio(plan: Plan) -> float:
