@@ -12,19 +12,18 @@ from typing import Any
 import torch
 
 from tocache.engine.engine import Engine
-from tocache.engine.follow import Follower, can_follow, transformers_of
-from tocache.engine.intercept import owner_of
 from tocache.engine.record import Record
 from tocache.engine.run import clock_of
 from tocache.engine.wiring import Guidance
-from tocache.errors import NotEnabledError, OptionError, RunError, UnsupportedModelError
+from tocache.errors import OptionError, RunError
 from tocache.methods import Method, Planned
 from tocache.models.registry import family_of
-from tocache.plan.anatomy import COND_UNCOND, UNCOND_COND, Anatomy
+from tocache.plan.anatomy import COND_UNCOND, UNCOND_COND
 from tocache.plan.files import load_plan
 from tocache.plan.plan import Plan
-from tocache.presets import DEFAULT, preset
+from tocache.presets import preset
 from tocache.reports import Report
+from tocache.session import Session, release, replaced_by, required, transformer_of
 
 CFG = {
     None: Guidance(),
@@ -32,89 +31,6 @@ CFG = {
     UNCOND_COND: Guidance((("batch", UNCOND_COND),)),
     "two-pass": Guidance((("cond", None), ("uncond", None))),
 }
-
-
-class Session:
-    """What is enabled on one pipeline or bare transformer."""
-
-    def __init__(self, target: Any, method: Method | None, storage: str | None, offload: bool | None) -> None:
-        self.target = target
-        self.asked = method
-        self.storage = storage
-        self.offload = offload
-        self.follower: Follower | None = None
-        self.sharers = [self]  # the sessions of all pipelines with this transformer, one list for all of them
-        transformer = _transformer_of(target)
-        self.engine = self._engine_of(transformer)
-        if transformer is not target:
-            if not can_follow(getattr(target, "scheduler", None)):
-                scheduler = type(getattr(target, "scheduler", None)).__name__
-                raise UnsupportedModelError(
-                    f"{type(target).__name__}'s scheduler ({scheduler}) has no set_timesteps and step to follow; "
-                    "enable its transformer alone, and open a run around each sampling loop"
-                )
-            self.follower = Follower(target, self.engine, self.claim, self._move, owner=self)
-
-    @property
-    def method(self) -> Method:
-        return self.asked or DEFAULT
-
-    def attach(self) -> None:
-        self._join()
-        if self.follower is not None:
-            self.follower.attach()
-
-    def detach(self) -> None:
-        if self.follower is not None:
-            self.follower.detach()
-        self._leave()
-
-    def claim(self) -> None:
-        """The transformer gets this session's cache; of several pipelines that share one, it is that of the running."""
-        holder = _session(self.engine.transformer)
-        if holder is self:
-            return
-        if holder is not None and holder.engine.explicit:
-            raise RunError("this transformer is in a tocache.run(…) of another pipeline; leave it")
-        if holder is not None:
-            holder.engine.detach()
-        self.engine.attach()
-
-    def _join(self) -> None:
-        """Shares the transformer with the pipelines that have it; a bare one has a single method."""
-        holder = _session(self.engine.transformer)
-        if holder is not None and (self.follower is None or holder.follower is None):
-            _release(self.engine.transformer)
-        elif holder is not None:
-            self.sharers = holder.sharers
-            self.sharers.append(self)
-        self.claim()
-
-    def _leave(self) -> None:
-        others = [session for session in self.sharers if session is not self]
-        self.sharers.remove(self)
-        self.sharers = [self]
-        self.engine.close()
-        if _session(self.engine.transformer) is self:
-            self.engine.detach()
-            if others:
-                others[-1].engine.attach()
-
-    def _engine_of(self, transformer: Any) -> Engine:
-        others = () if transformer is self.target else transformers_of(self.target)[1:]
-        return Engine(transformer, family_of(transformer), self.plan, owner=self, others=others)
-
-    def plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
-        return self.method.plan(anatomies, steps).stored(storage=self.storage, offload=self.offload)
-
-    def _move(self, transformer: Any) -> Engine:
-        """Another transformer was assigned to the pipeline: it gets the cache in the old one's place."""
-        old, new = self.engine, self._engine_of(transformer)
-        self._leave()
-        new.listen_like(old)
-        self.engine = new
-        self._join()
-        return new
 
 
 def enable(
@@ -139,10 +55,10 @@ def enable(
     family says, OptionError or PlanFileError for a method that cannot be, PlanError for one that this model cannot
     follow, PlanMismatchError for a plan of another model; nothing is changed then.
     """
-    transformer = _transformer_of(target)
+    transformer = transformer_of(target)
     session = Session(target, _method_of(method, family_of(transformer).name, resample), storage, offload)
-    _check_method(session)
-    before = _replaced_by(target)
+    session.check()
+    before = replaced_by(target)
     if before is not None:
         session.engine.listen_like(before.engine)
         before.detach()
@@ -151,7 +67,7 @@ def enable(
 
 def disable(target: Any) -> None:
     """Takes the cache off a pipeline or transformer, which are then as they were; nothing happens without one."""
-    _release(target)
+    release(target)
 
 
 @contextmanager
@@ -164,7 +80,7 @@ def enabled(
     offload: bool | None = None,
 ) -> Iterator[Any]:
     """`enable` for the length of a with-block; afterwards what was enabled before is enabled again."""
-    before = _replaced_by(target)
+    before = replaced_by(target)
     enable(target, method, resample=resample, storage=storage, offload=offload)
     try:
         yield target
@@ -177,7 +93,7 @@ def enabled(
 
 def report(target: Any) -> Report:
     """What the newest run computed, saved and held; before any run, what is enabled. Raises NotEnabledError."""
-    session = _required(target)
+    session = required(target)
     return Report.of(session.engine, session.method)
 
 
@@ -210,7 +126,7 @@ def run(target: Any, *, timesteps: Sequence[Any] | torch.Tensor | int, cfg: str 
     """
     if not isinstance(cfg, str | None) or cfg not in CFG:
         raise OptionError(f"cfg={cfg!r} is not allowed; allowed: {', '.join(repr(known) for known in CFG)}")
-    session = _required(target)
+    session = required(target)
     session.claim()
     engine = session.engine
     if not hasattr(timesteps, "__len__") and not isinstance(timesteps, Integral):
@@ -246,7 +162,7 @@ class Trace:
 @contextmanager
 def trace(target: Any) -> Iterator[Trace]:
     """Records every choice of tokens in the with-block; a new run begins a new record. Raises NotEnabledError."""
-    session = _required(target)
+    session = required(target)
     recorded = Trace()
 
     def note(step: int, number: int, site: str, index: torch.Tensor) -> None:
@@ -272,46 +188,12 @@ def trace(target: Any) -> Iterator[Trace]:
 @contextmanager
 def watch(target: Any, on_step: Callable[[Record], None]) -> Iterator[None]:
     """Calls `on_step(record)` after each step in the with-block. Raises NotEnabledError."""
-    engine = _required(target).engine
+    engine = required(target).engine
     engine.on_step.append(on_step)
     try:
         yield
     finally:
         engine.on_step.remove(on_step)
-
-
-def _transformer_of(target: Any) -> Any:
-    if isinstance(target, torch.nn.Module):
-        return target
-    found = transformers_of(target)
-    if not found:
-        raise UnsupportedModelError(f"{type(target).__name__} is neither a transformer nor a pipeline that has one")
-    return found[0]
-
-
-def _session(target: Any) -> Session | None:
-    session: Session | None = owner_of(target)
-    return session
-
-
-def _replaced_by(target: Any) -> Session | None:
-    """What `enable(target)` takes the place of: other pipelines with its transformer keep theirs."""
-    holder = _session(_transformer_of(target))
-    return _session(target) or (holder if holder is not None and holder.follower is None else None)
-
-
-def _required(target: Any) -> Session:
-    session = _session(target)
-    if session is None:
-        raise NotEnabledError(f"no cache is enabled on this {type(target).__name__}; call tocache.enable(…) first")
-    return session
-
-
-def _release(target: Any) -> None:
-    session = _session(target)
-    if session is not None:
-        for each in [*session.sharers] if target is session.engine.transformer else [session]:
-            each.detach()
 
 
 def _method_of(method: Method | Plan | str | Path | None, family: str, resample: bool) -> Method | None:
@@ -324,15 +206,3 @@ def _method_of(method: Method | Plan | str | Path | None, family: str, resample:
     if isinstance(method, str):
         return preset(method, family)
     raise OptionError(f"method={method!r} is not allowed; allowed: a method, a Plan, a preset's name, a plan file")
-
-
-def _check_method(session: Session) -> None:
-    """A method that the model cannot follow is refused at once; token counts are known at the first forward only."""
-    family, transformer = family_of(session.engine.transformer), session.engine.transformer
-    usual = family.anatomy(transformer, family.default_pass(transformer, pictures=1, guided=True, itemsize=2))
-    if not isinstance(session.asked, Planned):
-        session.plan([usual], family.default_steps)
-        return
-    plan = session.asked.given.stored(storage=session.storage, offload=session.offload)
-    same = (plan.anatomies[0].family, plan.anatomies[0].model) == (usual.family, usual.model)
-    plan.rebased([family.anatomy(transformer, a.shape) for a in plan.anatomies] if same else [usual])
