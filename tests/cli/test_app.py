@@ -21,14 +21,6 @@ from tocache.errors import TocacheWarning
 from tocache.generation import Progress
 
 
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal of known width; what the commands set in the environment is undone."""
-    monkeypatch.setenv("COLUMNS", "100")
-    for library in ("TRANSFORMERS", "DIFFUSERS"):
-        monkeypatch.setenv(f"{library}_VERBOSITY", "error")
-
-
 def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
@@ -36,7 +28,7 @@ def call(*arguments: object) -> Result:
 def test_help_lists_the_commands() -> None:
     result = call("--help")
     assert result.exit_code == 0
-    for command in ("generate", "plan", "models", "doctor"):
+    for command in ("generate", "plan", "models", "bench", "tune", "doctor"):
         assert command in result.output
     assert call().output == result.output
 

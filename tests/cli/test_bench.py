@@ -14,14 +14,6 @@ from tocache.cli.app import app
 from tocache.demo.random_pipelines import random_class_pipeline
 
 
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("CACHE_DIT_LOG_LEVEL", "error")
-    for library in ("TRANSFORMERS", "DIFFUSERS"):
-        monkeypatch.setenv(f"{library}_VERBOSITY", "error")
-
-
 def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["bench", *(str(argument) for argument in arguments)])
 

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner, Result
 
 from tocache.cli.app import app
 from tocache.plan import load_plan
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    for library in ("TRANSFORMERS", "DIFFUSERS"):
-        monkeypatch.setenv(f"{library}_VERBOSITY", "error")
 
 
 def call(*arguments: object) -> Result:

@@ -16,7 +16,7 @@ from tocache.plan.schedule import Listed
 
 @dataclass(frozen=True)
 class Placed(Method):
-    """Reuse between full steps that stand where `tocache tune` found them to matter (docs/tuning.md); no paper.
+    """Reuse between full steps that stand where `tocache tune` found them to matter; no paper. The defaults are demo:text's.
 
     full   the full steps, in ascending order, the first of them 0
     of     the number of steps that they were found for; a run of another number moves them in proportion
@@ -25,7 +25,7 @@ class Placed(Method):
 
     name: ClassVar[str] = "placed"
 
-    full: Sequence[int] = (0, 1, 2, 4, 7, 10, 15)
+    full: Sequence[int] = (0, 2, 4, 5, 7, 9, 15)
     of: int = 20
     where: str = "stack"
 
