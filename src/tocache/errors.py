@@ -10,7 +10,9 @@ TocacheError
 │   ├── PlanFileError      a file that holds no plan, or one of another version
 │   └── PlanMismatchError  a plan made for another model, token count or number of steps
 ├── RunError             a hand-written loop that breaks the rules of a run, or a model in training
-└── CheckpointError      an original checkpoint that does not fit       (also a ValueError)
+├── CheckpointError      an original checkpoint that does not fit       (also a ValueError)
+├── SamplesError         a folder of samples that cannot be read or continued
+└── SamplingError        a sampling run that cannot go on: its workers fail, or too many prompts
 
 TocacheWarning           the one category of every warning (also a UserWarning)
 """
@@ -70,6 +72,14 @@ class RunError(TocacheError):
 
 class CheckpointError(TocacheError, ValueError):
     """An original checkpoint whose keys or shapes are not those of its model."""
+
+
+class SamplesError(TocacheError):
+    """A folder of samples that is broken, in use, not finished, or was made with another configuration."""
+
+
+class SamplingError(TocacheError):
+    """A sampling run that cannot go on: its workers fail again and again, or too many of its prompts do."""
 
 
 class TocacheWarning(UserWarning):
