@@ -8,7 +8,8 @@ import pytest
 
 import tocache
 from tocache.evaluation.clock import timed
-from tocache.evaluation.prompts import Task, batch_arguments, pictures_of
+from tocache.evaluation.prompts import Task, batch_arguments
+from tocache.generation.batches import pictures_of
 
 
 def arguments(case, pipe, **options):

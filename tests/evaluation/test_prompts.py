@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tocache.errors import OptionError
-from tocache.evaluation.prompts import Task, batch_arguments, pictures_of, real_features, scenes_for, tasks_for
+from tocache.evaluation.prompts import Task, batch_arguments, real_features, scenes_for, tasks_for
+from tocache.generation.batches import pictures_of
 
 
 @pytest.fixture

@@ -20,10 +20,11 @@ from tocache.evaluation.clock import Seconds, timed
 from tocache.evaluation.contenders import OURS, REFERENCE, Contender, parse_methods
 from tocache.evaluation.flops import Count, counted
 from tocache.evaluation.peers import parse_peers
-from tocache.evaluation.prompts import Task, batch_arguments, pictures_of, real_features, tasks_for
+from tocache.evaluation.prompts import Task, batch_arguments, real_features, tasks_for
 from tocache.evaluation.results import Figure, Results, Row
 from tocache.evaluation.scores import CLAIMS, PAIRED, WHOLE, Scorer, Scores, as_figure
 from tocache.generation import load_pipeline
+from tocache.generation.batches import pictures_of
 from tocache.machine import about_machine
 from tocache.methods import Planned
 from tocache.planning import check_count, check_guidance, check_seed, is_demo

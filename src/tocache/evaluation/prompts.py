@@ -17,7 +17,7 @@ from tocache.demo.world.render import render
 from tocache.demo.world.scene import Claim, Scene, draw_scene
 from tocache.engine.intercept import plain_class
 from tocache.errors import OptionError
-from tocache.models.architectures import call_arguments
+from tocache.generation.batches import arguments_for
 from tocache.planning import is_demo
 
 HELD_OUT = 2**40 + 2**21
@@ -67,24 +67,7 @@ def batch_arguments(pipe: Any, tasks: Sequence[Task], options: Mapping[str, Any]
 
     options   steps, guidance and size, as in `call_arguments`, whose errors it raises
     """
-    single = [call_arguments(pipe, task.prompt, **options) for task in tasks]
-    arguments = dict(single[0])
-    if "class_labels" in arguments:
-        arguments["class_labels"] = [label for one in single for label in one["class_labels"]]
-    else:
-        arguments["prompt"] = [one["prompt"] for one in single]
-    # on the CPU, so that a seed means the same on every device
-    arguments["generator"] = [torch.Generator().manual_seed(task.seed) for task in tasks]
-    return arguments | {"output_type": "pt"}
-
-
-def pictures_of(output: Any) -> Tensor:
-    """What a pipeline drew, float32 on the CPU in [0, 1]: (B, 3, H, W), videos (B, F, 3, H, W)."""
-    drawn = output.frames if hasattr(output, "frames") else output.images
-    pictures = torch.as_tensor(drawn).detach().float().cpu()
-    # DiTPipeline answers output_type="pt" with an array before diffusers 0.41: channels come last
-    pictures = pictures if pictures.shape[-3] == 3 else pictures.movedim(-1, -3)
-    return pictures.clamp(0, 1)
+    return arguments_for(pipe, [task.prompt for task in tasks], [task.seed for task in tasks], options)
 
 
 def real_features(pipe: Any, model: str | Path, count: int, seed: int, side: int) -> Tensor | None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tocache.api import enabled, report
 from tocache.evaluation.metrics import ssim
-from tocache.evaluation.prompts import Task, batch_arguments, pictures_of
+from tocache.evaluation.prompts import Task, batch_arguments
+from tocache.generation.batches import pictures_of
 from tocache.methods import Method
 from tocache.plan import Anatomy, Plan
 from tocache.tuning.observe import Answers, watched
