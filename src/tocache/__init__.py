@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tocache.api import ManualRun, Trace, disable, enable, enabled, report, run, trace, watch
+    from tocache.api import ManualRun, Trace, disable, enable, enabled, report, run, tap, trace, watch
     from tocache.errors import (
         AttachError,
         CheckpointError,
@@ -87,13 +87,14 @@ __all__ = [
     "report",
     "run",
     "save_plan",
+    "tap",
     "trace",
     "watch",
 ]
 
 # Where each public name lives: it is imported when it is first used, so that `tocache --help` needs no torch.
 _HOMES = {
-    "api": ("ManualRun", "Trace", "disable", "enable", "enabled", "report", "run", "trace", "watch"),
+    "api": ("ManualRun", "Trace", "disable", "enable", "enabled", "report", "run", "tap", "trace", "watch"),
     "errors": (*(name for name in __all__ if name.endswith(("Error", "Warning"))),),
     "generation": ("Generated", "generate"),
     "methods": (

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tocache.engine.engine import Engine
+from tocache.engine.engine import Engine, OutputListener
 from tocache.engine.record import Record
 from tocache.engine.run import clock_of
 from tocache.engine.wiring import Guidance
@@ -183,6 +183,23 @@ def trace(target: Any) -> Iterator[Trace]:
     finally:
         session.engine.on_choice.remove(note)
         session.engine.on_step.remove(begin)
+
+
+@contextmanager
+def tap(target: Any, on_output: OutputListener) -> Iterator[None]:
+    """Shows what each site gives to the model in the with-block, and lets it be replaced.
+
+    `on_output(step, pass, site name, value)` is called each time a site has given its `value` (rows, tokens, width),
+    computed, served from the cache or both. Where it returns a tensor, the model gets that instead; the cache keeps
+    `value`. It must not write into `value`, which may be what is cached. Counts for runs that begin in the with-block.
+    Raises NotEnabledError.
+    """
+    engine = required(target).engine
+    engine.on_output.append(on_output)
+    try:
+        yield
+    finally:
+        engine.on_output.remove(on_output)
 
 
 @contextmanager

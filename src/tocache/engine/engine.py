@@ -23,6 +23,7 @@ from tocache.plan.plan import Plan
 FEW_STEPS = 8
 
 ChoiceListener = Callable[[int, int, str, torch.Tensor], None]
+OutputListener = Callable[[int, int, str, torch.Tensor], torch.Tensor | None]
 
 
 class Engine:
@@ -52,6 +53,7 @@ class Engine:
         self.guidance = Guidance()
         self.on_choice: list[ChoiceListener] = []
         self.on_step: list[Callable[[Record], None]] = []
+        self.on_output: list[OutputListener] = []
         self._signature = inspect.signature(plain_class(transformer).forward)
         self._wired: dict[tuple[int, str], torch.nn.Module] = {}  # by the transformer's number and the path
         self._handlers: dict[str, Handler]
@@ -130,7 +132,7 @@ class Engine:
 
     def listen_like(self, other: Engine) -> None:
         """Tells the listeners of another engine, too, which goes on knowing them."""
-        self.on_choice, self.on_step = other.on_choice, other.on_step
+        self.on_choice, self.on_step, self.on_output = other.on_choice, other.on_step, other.on_output
 
     # ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -160,6 +162,7 @@ class Engine:
             planner=self._plan,
             anatomy=lambda shape: self.family.anatomy(self.transformer, shape),
             on_choice=self._tell_choice if self.on_choice else None,
+            on_output=self._tell_output if self.on_output else None,
         )
 
     def tick(self) -> None:
@@ -275,6 +278,12 @@ class Engine:
     def _tell_choice(self, step: int, number: int, site: str, index: torch.Tensor) -> None:
         for listener in self.on_choice:
             listener(step, number, site, index)
+
+    def _tell_output(self, step: int, number: int, site: str, value: torch.Tensor) -> torch.Tensor:
+        for listener in self.on_output:
+            other = listener(step, number, site, value)
+            value = value if other is None else other
+        return value
 
     def _warn(self, reason: str) -> None:
         if reason not in self._warned:

@@ -39,9 +39,7 @@ class Visit:
     def finish(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
         """The site's output (rows, tokens, width); `compute` runs the module on what `take` gave."""
         if self.amount == ALL:
-            y = compute()
-            self.run.write(self.site, y)
-            return y
+            return self.run.write(self.site, compute())
         if self.index is None:
             return self.run.serve(self.site)
         return self.run.blend(self.site, compute(), self.index)
@@ -109,17 +107,16 @@ class AttentionLayer:
             return y
         outputs = []
         for i, amount, value in zip(sites, amounts, computed, strict=False):
-            if amount == ALL:
-                run.write(i, value)
-            outputs.append(value if amount == ALL else run.serve(i))
+            outputs.append(run.write(i, value) if amount == ALL else run.serve(i))
         return (*outputs, *computed[len(sites) :]) if isinstance(y, tuple) else outputs[0]
 
     def _parts(self, run: PassRun, site: int, amount: int, compute: Callable[[], Any]) -> tuple[torch.Tensor, ...]:
         if amount != ALL:
             return in_parts(run, run.serve(site), self.wiring.outputs)
         parts: tuple[torch.Tensor, ...] = read_self_attention(run, self.wiring, compute)
-        run.write(site, torch.cat(parts, dim=1))
-        return parts
+        joined = torch.cat(parts, dim=1)
+        given = run.write(site, joined)
+        return parts if given is joined else in_parts(run, given, self.wiring.outputs)
 
     def _asked(self, run: PassRun) -> list[int]:
         return [run.amount(run.index[name]) for name in self.wiring.sites]
@@ -198,8 +195,11 @@ class FusedLayer:
             return self._of_few(x.new_empty(x.shape[0], 1, x.shape[-1]))
         if self.attends:
             y = read_self_attention(run, self.as_attention, lambda: again(x))
-            run.write(site, torch.cat(y, dim=1) if outputs else y)
-            return y
+            joined = torch.cat(y, dim=1) if outputs else y
+            given = run.write(site, joined)
+            if given is joined:
+                return y
+            return in_parts(run, given, outputs) if outputs else given
         y = run.serve(site)
         if visit.index is not None:
             return self._of_few(gather_rows(y, visit.index))

@@ -175,8 +175,8 @@ class PassRun:
         self.cache.maps[i] = scores
         self.cache.weigh(i)
 
-    def write(self, i: int, value: torch.Tensor) -> None:
-        """Site `i` has computed everything."""
+    def write(self, i: int, value: torch.Tensor) -> torch.Tensor:
+        """Site `i` has computed everything: `value`, unless a listener gives the model something else."""
         cache = self.cache
         if self.keep[i] & KEEP_DRIFT and cache.count(i):
             cache.watch(i, self.run.home[i], self.step, value.detach(), self._forecast(i))
@@ -185,12 +185,13 @@ class PassRun:
         if self.run.home.get(i) == i:
             cache.fresh_at[i], cache.full_at[i], cache.clusters[i] = None, self.step, None
         self._settle(i)
+        return self._shown(i, value)
 
     def serve(self, i: int) -> torch.Tensor:
         """Site `i` computes nothing: its feature, reused or forecast."""
         value = self._forecast(i)
         self._settle(i)
-        return value
+        return self._shown(i, value)
 
     def blend(self, i: int, rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Site `i` has computed some rows (rows, k, width): its feature with those in their places."""
@@ -209,7 +210,12 @@ class PassRun:
             else:
                 self.cache.amend(i, value, rows, index)
         self._settle(i)
-        return value
+        return self._shown(i, value)
+
+    def _shown(self, i: int, value: torch.Tensor) -> torch.Tensor:
+        """What the model gets of site `i`: `value`, or what a listener puts in its place. The cache keeps `value`."""
+        listen = self.run.on_output
+        return value if listen is None else listen(self.step, self.number, self.plan.sites[i].name, value)
 
     def _forecast(self, i: int) -> torch.Tensor:
         return extrapolate(self.cache.features(i), self.step, self.run.how)

@@ -43,9 +43,7 @@ class RegionLayer:
             self.before = self._inputs(call, args, kwargs)
         if not self.served:
             output = call(*args, **kwargs)
-            if position == self.last:
-                self._remember(run, i, output)
-            return output
+            return self._remember(run, i, output) if position == self.last else output
         streams = self._inputs(call, args, kwargs)
         if position == self.last:
             # not onto what this block was given: what others add between the blocks (a ControlNet's residuals) is in
@@ -56,13 +54,19 @@ class RegionLayer:
             streams = [stream + part for stream, part in zip(streams, residual, strict=True)]
         return tuple(streams) if len(streams) > 1 else streams[0]
 
-    def _remember(self, run: PassRun, i: int, output: Any) -> None:
+    def _remember(self, run: PassRun, i: int, output: Any) -> Any:
         after = output if isinstance(output, tuple) else (output,)
         # a block that drops a stream at the end hands on nothing that somebody reads
         pairs = zip(after, self.before, strict=True)
         residual = [b.new_zeros(b.shape) if a is None else a - b for a, b in pairs]
-        self.before = []
-        run.write(i, torch.cat(residual, dim=1))  # (rows, tokens of all streams, width)
+        before, self.before = self.before, []
+        joined = torch.cat(residual, dim=1)  # (rows, tokens of all streams, width)
+        given = run.write(i, joined)
+        if given is joined:  # before + residual would be off by a rounding
+            return output
+        parts = torch.split(given, [stream.shape[1] for stream in before], dim=1)
+        other = tuple(None if a is None else b + part for a, b, part in zip(after, before, parts, strict=True))
+        return other if isinstance(output, tuple) else other[0]
 
     def _inputs(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
         arguments: Mapping[str, Any] = self.signature.bind(None, *args, **kwargs).arguments

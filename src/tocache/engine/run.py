@@ -35,6 +35,7 @@ class Run:
         planner: Planner,
         anatomy: Callable[[Pass], Anatomy],
         on_choice: Callable[[int, int, str, torch.Tensor], None] | None = None,
+        on_output: Callable[[int, int, str, torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         self.steps: int | None = None  # known when the first forward comes, and so are the times of the steps
         self.times: tuple[float, ...] = ()
@@ -44,6 +45,7 @@ class Run:
         self.record = Record()
         self.refused: set[int] = set()  # sites that cannot be cached in this run
         self.on_choice = on_choice
+        self.on_output = on_output  # what it returns is what the model gets
         self.lost: str | None = None  # why the run cannot be followed any more
         self.new_plan = False  # the plan was made or changed by the newest `enter`
         self._passes = list(passes)
