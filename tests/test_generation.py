@@ -104,7 +104,7 @@ def test_both_pictures_are_those_that_the_pipeline_draws(compared: tuple[Generat
 def test_where_recording_costs_time_it_has_a_run_of_its_own(
     compared: tuple[Generated, list[Progress]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tocache.generation.draw._recording_costs", lambda device: True)
+    monkeypatch.setattr("tocache.generation.draw.recording_costs", lambda device: True)
     result = generate("otter", output=tmp_path / "out.png", model=CLASS, method=ToCa(3, 0.3), steps=12, compare=True)
     assert result.freshness is not None
     assert compared[0].freshness is not None

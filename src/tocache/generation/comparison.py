@@ -20,8 +20,19 @@ _GAP = 8  # pixels between two videos
 def freshness(recorded: Trace) -> Freshness | None:
     """(height, width) share of the steps in which each image token was fresh, from a recorded run.
 
-    The mean over rows, passes and those sites that can compute single tokens, as they really ran. None where the
-    image tokens are no grid. Raises RunError where no run was recorded.
+    The mean of `fresh_by_step` over the steps; a video's frames stand below each other. None where the image tokens
+    are no grid. Raises RunError where no run was recorded.
+    """
+    by_step = fresh_by_step(recorded)
+    return None if by_step is None else by_step.mean(axis=0).reshape(-1, by_step.shape[-1])
+
+
+def fresh_by_step(recorded: Trace) -> Freshness | None:
+    """(steps, *grid) share of the layers in which each image token was fresh; grid: (height, width), with frames first.
+
+    The mean over rows, passes and those sites that can compute single tokens, as they really ran; what did not run,
+    because a region around it was served, computed nothing. None where the image tokens are no grid. Raises RunError
+    where no run was recorded.
     """
     plan = recorded.plan
     shape = plan.anatomies[0].shape
@@ -29,21 +40,19 @@ def freshness(recorded: Trace) -> Freshness | None:
         return None
     tokens = shape.tokens["image"]
     computed = computed_table(recorded.record, plan)
-    total, seen = np.zeros(tokens), 0
-    for i, site in enumerate(plan.sites):
-        if not site.rows or site.group == "text":
-            continue
+    sites = [(i, site) for i, site in enumerate(plan.sites) if site.rows and site.group != "text"]
+    total: Freshness = np.zeros((plan.steps, tokens))
+    for i, site in sites:
         before = shape.tokens[site.group] - tokens  # text tokens that stand before the image's in a joint stream
         for step, number in np.ndindex(*computed.shape[:2]):
-            seen += 1
             if computed[step, number, i] == ALL:
-                total += 1
+                total[step] += 1
             elif computed[step, number, i] > 0:
                 index = recorded.choices[step, number, site.name]
                 counts = np.bincount(index.numpy().ravel(), minlength=before + tokens)
-                total += counts[before:] / index.shape[0]
-    share: Freshness = (total / max(1, seen)).reshape(-1, shape.grid[-1])
-    return share
+                total[step] += counts[before:] / index.shape[0]
+    share = total / max(1, computed.shape[1] * len(sites))
+    return share.reshape(plan.steps, *shape.grid)
 
 
 def draw_comparison(result: Generated, path: str | Path) -> None:
