@@ -69,6 +69,16 @@ def losses_of(task: Any, steps: int, rate: float) -> list[float]:
     return losses
 
 
+def test_text_keeps_the_encoder_that_has_read_before(tmp_path: Path, vae_folder: Path) -> None:
+    train("words", "--out", tmp_path / "words", "--batch", 8, "--steps", 2)
+    words = tmp_path / "words" / "export"
+    train("text", "--out", tmp_path / "run", "--vae", vae_folder, "--words", words, *SMALL, "--steps", 2)
+    pipe = PixArtAlphaPipeline.from_pretrained(tmp_path / "run" / "export")
+    read, kept = load_file(words / "text_encoder" / "model.safetensors"), pipe.text_encoder.state_dict()
+    for name, weight in kept.items():  # the rows that only clips' captions need are gone
+        torch.testing.assert_close(weight, read.get(name, read["shared.weight"])[: len(weight)])
+
+
 def test_class_runs_to_a_pipeline(tmp_path: Path, vae_folder: Path) -> None:
     train("class", "--out", tmp_path / "run", "--vae", vae_folder, *SMALL, "--steps", 3)
     pipe = DiTPipeline.from_pretrained(tmp_path / "run" / "export")

@@ -24,6 +24,7 @@ Side = Annotated[
     int, typer.Option(help="Of the pictures in pixels: begin with half of the last one, go on with --start.")
 ]
 Start = Annotated[Path | None, typer.Option(help="Pipeline to begin with, such as the export of another run.")]
+Words = Annotated[Path | None, typer.Option(help="Export of the text encoder, for text and video.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Bf16 = Annotated[
     bool | None,
@@ -75,6 +76,26 @@ def judge(
     Trainer(task, Settings(steps, batch, rate, seed), out, device=place, compiled=compiled).run(minutes=minutes)
 
 
+@app.command()
+def words(
+    out: Out,
+    steps: Steps = 4000,
+    batch: Annotated[int, typer.Option(min=8, help="Captions in a step.")] = 128,
+    rate: Rate = 2e-3,
+    seed: int = 0,
+    minutes: Minutes = None,
+    device: Device = "cpu",
+    compiled: Compiled = False,
+) -> None:
+    """The text encoder, which text and video need."""
+    from tocache.demo.train.words import WordsTask
+
+    place = torch.device(device)
+    task = WordsTask(seed, batch, place)
+    settings = Settings(steps, batch, rate, seed, autocast=place.type != "cpu")
+    Trainer(task, settings, out, device=place, compiled=compiled).run(minutes=minutes)
+
+
 @app.command("video-vae")
 def video_vae(
     out: Out,
@@ -119,6 +140,7 @@ def _latent_command(
         pictures: Pictures = pictures,
         side: Side = side,
         start: Start = None,
+        words: Words = None,
         width: int = 128,
         depth: int = depth,
         heads: int = 4,
@@ -142,6 +164,7 @@ def _latent_command(
             side=side,
             size=Size(width, depth, heads),
             start=start,
+            words=words,
         )
         half = bf16 if bf16 is not None else place.type != "cpu"
         settings = Settings(steps, batch, rate, seed, muon=muon, autocast=half)

@@ -37,7 +37,7 @@ class ClassTask(LatentTask):
 
     name = "class"
 
-    def new_model(self, size: Size, start: Path | None) -> nn.Module:
+    def new_model(self, size: Size, start: Path | None, words: Path | None) -> nn.Module:
         self.transformer = new_transformer(size)
         if start is not None:
             trained = DiTTransformer2DModel.from_pretrained(start / "transformer")

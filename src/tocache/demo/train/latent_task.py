@@ -45,6 +45,7 @@ class LatentTask(ABC):
         pictures: how many different pictures, or clips, there are to learn from.
         side: of the pictures in pixels; half of it gives a quarter of the tokens and is four times as fast.
         start: folder of a pipeline to begin with, such as the export of a run of another `side`.
+        words: folder with a text encoder that has learned to read and is left as it is; without, one is trained along.
     """
 
     name: str
@@ -66,15 +67,16 @@ class LatentTask(ABC):
         side: int,
         size: Size,
         start: Path | None = None,
+        words: Path | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self.seed, self.batch, self.device, self.side, self.cache = seed, batch, device, side, cache
-        self.model: nn.Module = self.new_model(size, start).to(device)
+        self.model: nn.Module = self.new_model(size, start, words).to(device)
         self.vae = self.load_vae(vae)
         self.latents, self.labels = self.load_latents(pictures)
 
     @abstractmethod
-    def new_model(self, size: Size, start: Path | None) -> nn.Module:
+    def new_model(self, size: Size, start: Path | None, words: Path | None) -> nn.Module:
         """What is trained, on the CPU, with `transformer` in it or equal to it; weights from torch's generator."""
 
     @abstractmethod

@@ -12,7 +12,7 @@ from transformers import T5EncoderModel
 
 from tocache.demo.train.latent_task import LatentTask, Size, flow_loss
 from tocache.demo.train.pictures import save_grid
-from tocache.demo.train.text_encoder import new_text_encoder, new_tokenizer
+from tocache.demo.train.text_encoder import load_words, new_text_encoder, new_tokenizer
 from tocache.demo.world.render import label_map, render
 from tocache.demo.world.scene import COLOURS, SHAPES, Scene, draw_scene
 
@@ -84,13 +84,15 @@ class TextTask(LatentTask):
 
     name = "text"
 
-    def new_model(self, size: Size, start: Path | None) -> nn.Module:
+    def new_model(self, size: Size, start: Path | None, words: Path | None) -> nn.Module:
         self.tokenizer = new_tokenizer()
         self.parts = TextToLatents(size, new_text_encoder(self.tokenizer, _TEXT_WIDTH))
         if start is not None:
             self.parts.text_encoder = T5EncoderModel.from_pretrained(start / "text_encoder", dtype=torch.float32)
             trained = PixArtTransformer2DModel.from_pretrained(start / "transformer")
             self.parts.transformer.load_state_dict(trained.state_dict())
+        if words is not None:
+            self.parts.text_encoder = load_words(words, self.tokenizer)
         self.transformer = self.parts.transformer
         return self.parts
 

@@ -1,14 +1,19 @@
-"""Tokenizer and text encoder of `demo:text` and `demo:video`: a small T5 that learns words with the transformer."""
+"""Tokenizer and text encoder of `demo:text` and `demo:video`: a small T5 that learns to read before they draw."""
 
 from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from pathlib import Path
 
+import torch
+from torch import nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from tocache.demo.world.caption import vocabulary
 
+SCORE_WORDS = ("aesthetic", "score:", "6.5.")
+"""What Open-Sora's pipeline writes behind prompts, and captions of pictures never say."""
 _LENGTH = 120  # of a prompt in tokens, as PixArtAlphaPipeline cuts it
 
 
@@ -40,3 +45,15 @@ def new_text_encoder(tokenizer: T5Tokenizer, width: int = 128, layers: int = 2) 
         feed_forward_proj="gated-gelu",
     )
     return T5EncoderModel(config)
+
+
+def load_words(folder: Path, tokenizer: T5Tokenizer) -> T5EncoderModel:
+    """The text encoder of a run of `words`, for a tokenizer with or without the score's words; it learns no more."""
+    encoder = T5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    resized(encoder, tokenizer)
+    return encoder.requires_grad_(False)
+
+
+def resized(encoder: T5EncoderModel, tokenizer: T5Tokenizer) -> nn.Module:
+    """The encoder with a row for each token: the words of the score come last, so that all others keep theirs."""
+    return encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)

@@ -15,7 +15,7 @@ from transformers import T5EncoderModel
 from tocache.demo.train.clips import FRAMES, clip_latents, clips, load_video_vae
 from tocache.demo.train.latent_task import LatentTask, Size, flow_loss
 from tocache.demo.train.pictures import save_grid
-from tocache.demo.train.text_encoder import new_text_encoder, new_tokenizer
+from tocache.demo.train.text_encoder import SCORE_WORDS, load_words, new_text_encoder, new_tokenizer, resized
 from tocache.demo.world.scene import COLOURS, SHAPES
 from tocache.opensora import AutoencoderKLOpenSora, OpenSoraPipeline, RFlowScheduler, STDiT3Transformer3DModel
 from tocache.opensora.text import plain, with_scores
@@ -26,7 +26,6 @@ SIDE = 128
 _DROPPED = 0.1  # share of captions that are left out, for guidance
 _BARE = 0.1  # share of captions without the score that the pipeline writes behind prompts
 _TEXT_WIDTH, _TEXT_LENGTH = 128, 120
-_SCORE_WORDS = ("aesthetic", "score:", "6.5.")
 _FPS = 8  # a clip lasts about a second
 _RATES = (6, 30)  # frames per second that are told in training: a clip is the same at all of them
 _BASE_RESOLUTION = 64 * 64  # √3 times more noise at this size than without a transform, twice that at 128 × 128
@@ -106,18 +105,19 @@ class VideoTask(LatentTask):
     blocks = ("spatial_blocks", "temporal_blocks")
     vae: AutoencoderKLOpenSora
 
-    def new_model(self, size: Size, start: Path | None) -> nn.Module:
-        self.tokenizer = new_tokenizer(_SCORE_WORDS)
+    def new_model(self, size: Size, start: Path | None, words: Path | None) -> nn.Module:
+        self.tokenizer = new_tokenizer(SCORE_WORDS)
         self.parts = TextToVideo(size, new_text_encoder(self.tokenizer, _TEXT_WIDTH), self.side)
         if start is not None:
             encoder = T5EncoderModel.from_pretrained(start / "text_encoder", dtype=torch.float32)
-            # the words of the score come last, so that those of demo:text keep their rows
-            encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
+            resized(encoder, self.tokenizer)
             self.parts.text_encoder = encoder
             config = json.loads((start / "transformer" / "config.json").read_text())
             if config["_class_name"] == STDiT3Transformer3DModel.__name__:
                 trained = STDiT3Transformer3DModel.from_pretrained(start / "transformer")
                 self.parts.transformer.load_state_dict(trained.state_dict())
+        if words is not None:
+            self.parts.text_encoder = load_words(words, self.tokenizer)
         self.transformer = self.parts.transformer
         self.scheduler = RFlowScheduler(base_resolution=_BASE_RESOLUTION)
         return self.parts
