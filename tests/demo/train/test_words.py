@@ -32,15 +32,9 @@ def test_a_thing_is_told_what_the_caption_says_of_it_and_no_more() -> None:
         Claim("thing", "blue square", 1),
         Claim("relation", "left of", 0, 1),
     )
-    circle = {
-        "shape": "circle",
-        "colour": "red",
-        "size": "small",
-        "role": "subject left of",
-        "motion": "",
-        "count": "2",
-    }
-    square = {"shape": "square", "colour": "blue", "size": "", "role": "object left of", "motion": "", "count": "2"}
+    both = {"motion": "", "count": "2"}
+    circle = both | {"shape": "circle", "colour": "red", "size": "small", "role": "subject left of"}
+    square = both | {"shape": "square", "colour": "blue", "size": "", "role": "object left of"}
     assert [said_of(scene, 0), said_of(scene, 1)] == [circle, square]
 
 

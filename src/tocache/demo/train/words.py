@@ -1,4 +1,4 @@
-"""Training of the text encoder on captions alone: cheap, and what the picture is to be must be known before it is drawn.
+"""Training of the text encoder, on captions alone: cheap, and a picture must be understood before it can be drawn.
 
 A text encoder that learns together with the transformer learns single words and no more in the time that a small run
 has: a probe of one finds at the word for a shape the shape, but neither its colour nor its size nor its place. Real
