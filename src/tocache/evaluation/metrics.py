@@ -16,6 +16,7 @@ from tocache.errors import OptionError
 
 _KERNEL = 11  # side of the Gaussian window of SSIM; its deviation is 1.5 pixels
 _PICTURE, _VIDEO = 4, 5  # dimensions
+_DRAWN = 1 << 21  # numbers that a bootstrap holds at once, 16 MiB
 
 
 def psnr(pictures: Tensor, references: Tensor, *, peak: float = 1.0) -> Tensor:
@@ -119,9 +120,13 @@ def bootstrap_interval(
     if not 0 < level < 1:
         raise OptionError(f"level={level!r} is not allowed; allowed: a number between 0 and 1")
     generator = torch.Generator().manual_seed(seed)
-    drawn = numbers[torch.randint(len(numbers), (resamples, len(numbers)), generator=generator)]
+    at_once = max(1, _DRAWN // len(numbers))
+    drawn = []
+    for first in range(0, resamples, at_once):
+        shape = (min(at_once, resamples - first), len(numbers))
+        drawn.append(statistic(numbers[torch.randint(len(numbers), shape, generator=generator)]))
     tail = (1 - level) / 2
-    low, high = torch.quantile(statistic(drawn), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    low, high = torch.quantile(torch.cat(drawn), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high
 
 
