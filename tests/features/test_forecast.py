@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tocache.features import Feature, Forecast, extrapolate
+from tocache.features.forecast import low_band
 
 SHAPE = (2, 3, 4)
 STEPS = tuple(map(float, range(64)))
@@ -184,3 +185,33 @@ def test_a_clock_makes_the_forecast_exact_in_time(basis):
         torch.testing.assert_close(extrapolate(history, 4, how), expected, rtol=1e-3, atol=1e-2)
         if basis != "chebyshev":
             assert not torch.allclose(extrapolate(history, 4, Forecast(basis, 1, STEPS, sigma)), expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 7, 16, 77])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_the_low_band_is_a_projection_onto_slow_waves(tokens, share):
+    """Against the waves themselves: a least-squares fit of sines and cosines of all low frequencies."""
+    x = torch.randn(2, tokens, 3, generator=torch.Generator().manual_seed(tokens), dtype=torch.float64)
+    places = 2 * math.pi * torch.arange(tokens, dtype=torch.float64) / tokens
+    numbers = [n for n in range(tokens // 2 + 1) if n <= share * (tokens // 2)]
+    waves = torch.stack([wave(n * places) for n in numbers for wave in (torch.cos, torch.sin)], dim=1)
+    expected = waves @ torch.linalg.pinv(waves) @ x  # (tokens, waves) (waves, tokens) (2, tokens, 3)
+    torch.testing.assert_close(low_band(x, share), expected)
+
+
+def test_low_frequencies_are_reused_and_high_ones_forecast():
+    """FreqCa: each wave apart, one below the split and one above it."""
+    tokens, places = 32, torch.arange(32) * 2 * math.pi / 32
+    slow, fast = (torch.cos(n * places)[None, :, None] for n in (2, 9))
+    history = [Feature(slow + fast, 0), Feature(2 * slow + 3 * fast, 1)]
+    forecast = extrapolate(history, 3, Forecast("polynomial", 1, STEPS, low=0.25))  # up to 4 of 16
+    torch.testing.assert_close(forecast, 2 * slow + 7 * fast)
+    assert forecast.shape == (1, tokens, 1)
+
+
+@pytest.mark.parametrize("basis", BASES)
+def test_nothing_low_is_the_forecast_and_all_of_it_is_reuse(basis):
+    history = [Feature(torch.randn(SHAPE), step) for step in (0, 2, 5)]
+    plain = extrapolate(history, 7, Forecast(basis, 2, STEPS))
+    torch.testing.assert_close(extrapolate(history, 7, Forecast(basis, 2, STEPS, low=0.0)), plain)
+    torch.testing.assert_close(extrapolate(history, 7, Forecast(basis, 2, STEPS, low=1.0)), history[-1].value)

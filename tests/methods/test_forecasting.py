@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tocache.errors import OptionError
-from tocache.methods import FORA, HiCache, Newton, Spectrum, TaylorSeer
-from tocache.plan import ALL, SKIPPED, flops_planned, flops_uncached, lifetimes
+from tocache.methods import FORA, FreqCa, HiCache, Newton, Spectrum, TaylorSeer
+from tocache.plan import ALL, SKIPPED, Policy, flops_planned, flops_uncached, lifetimes
 from tocache.planning import plan_model
 
-FORECASTING = (TaylorSeer, HiCache, Newton, Spectrum)
+FORECASTING = (TaylorSeer, HiCache, Newton, Spectrum, FreqCa)
 
 
 def full_steps(plan):
@@ -87,6 +87,10 @@ def test_so_are_the_options_of_one_basis():
         HiCache(contraction=0)
     with pytest.raises(OptionError, match="window=4 is not allowed; allowed: 5 … 32 at order 4"):
         Spectrum(window=4)
+    with pytest.raises(OptionError, match=r"low=1\.5 is not allowed; allowed: 0 … 1"):
+        FreqCa(low=1.5)
+    with pytest.raises(OptionError, match=r"low=0\.1 is not allowed; allowed: 0 where all is reused"):
+        Policy(low=0.1)
     with pytest.raises(OptionError, match="ridge"):
         Spectrum(ridge=-1)
 

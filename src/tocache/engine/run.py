@@ -225,7 +225,7 @@ def _forecast_of(plan: Plan, times: tuple[float, ...]) -> Forecast | None:
     if policy.stale == "reuse":
         return None
     clock = times if policy.clock == "times" else tuple(map(float, range(plan.steps)))
-    return Forecast(policy.stale, policy.order, clock, policy.contraction, policy.ridge)
+    return Forecast(policy.stale, policy.order, clock, policy.contraction, policy.ridge, policy.low)
 
 
 def _same(planned: Pass, actual: Pass) -> bool:

@@ -36,6 +36,7 @@ class Forecast:
     clock        the time of each step of the run, rising or falling throughout; the Chebyshev polynomials span it
     contraction  of the Hermite basis, 0 … 1
     ridge        weight of the Chebyshev fit's penalty
+    low          share of the frequencies along the tokens, from the lowest, that are reused instead
     """
 
     basis: str
@@ -43,6 +44,7 @@ class Forecast:
     clock: tuple[float, ...]
     contraction: float = 0.5
     ridge: float = 0.1
+    low: float = 0.0
 
     def weights(self, at: tuple[int, ...], step: int) -> Weights:
         """The weight at `step` of each feature computed at the steps `at`, oldest first."""
@@ -68,7 +70,20 @@ def extrapolate(history: Sequence[Feature], step: int, how: Forecast | None) -> 
     for feature, weight in zip(history[:-1], weights[:-1], strict=True):
         if weight:
             total.add_(feature.value, alpha=weight)
+    if how.low and len(history) > 1:
+        total -= low_band(total - newest.float(), how.low)
     return total.to(newest.dtype)
+
+
+def low_band(x: torch.Tensor, share: float) -> torch.Tensor:
+    """The lowest `share` of the frequencies of `x` (rows, tokens, width) float32 along its tokens, the mean included.
+
+    FreqCa's split (Liu et al., arXiv 2510.08669, §3.2) as its code has it: tokens in the order of the sequence, not on
+    the picture's grid, so that it holds of any.
+    """
+    spectrum = torch.fft.rfft(x, dim=1)  # (rows, tokens // 2 + 1, width) complex
+    spectrum[:, int(share * (x.shape[1] // 2)) + 1 :] = 0
+    return torch.fft.irfft(spectrum, n=x.shape[1], dim=1)
 
 
 def newton_weights(how: Forecast, at: Times, now: float) -> Weights:

@@ -8,7 +8,7 @@ from tocache.methods.composed import Composed
 from tocache.methods.delta_dit import DeltaDiT
 from tocache.methods.duca import DuCa
 from tocache.methods.fora import FORA
-from tocache.methods.forecasting import HiCache, Newton, Spectrum, TaylorSeer
+from tocache.methods.forecasting import FreqCa, HiCache, Newton, Spectrum, TaylorSeer
 from tocache.methods.pab import PAB
 from tocache.methods.placed import Placed
 from tocache.methods.planned import Planned
@@ -31,6 +31,7 @@ METHODS: dict[str, type[Method]] = {
         HiCache,
         Newton,
         Spectrum,
+        FreqCa,
         Placed,
     )
 }
@@ -45,6 +46,7 @@ __all__ = [
     "Composed",
     "DeltaDiT",
     "DuCa",
+    "FreqCa",
     "HiCache",
     "Method",
     "Newton",

@@ -43,6 +43,7 @@ class Policy:
     window: int = 0  # past full features that it is made of; 0: order + 1
     contraction: float = 0.5  # of the Hermite basis
     ridge: float = 0.1  # of the Chebyshev fit
+    low: float = 0.0  # share of the frequencies along the tokens, from the lowest, that are reused and not forecast
     seed: int = 0  # of the random score
     storage: str = "same"  # of features: their own dtype, or 8 bits a number and one float32 scale a token
     offload: bool = False  # features are kept in the host's memory and fetched shortly before they are read
@@ -67,6 +68,8 @@ class Policy:
         _check("window", self.window, enough, f"0, or {self.order + 1} … 32 at order {self.order}")
         _check("contraction", self.contraction, 0 < self.contraction <= 1, "above 0, up to 1")
         _check("ridge", self.ridge, self.ridge > 0, "a number > 0")
+        _check("low", self.low, 0 <= self.low <= 1, "0 … 1")
+        _check("low", self.low, self.stale != "reuse" or self.low == 0, "0 where all is reused")
         _check("clusters", self.clusters, isinstance(self.clusters, int) and self.clusters >= 0, "an integer >= 0")
         _check("propagation", self.propagation, 0 <= self.propagation <= 1, "0 … 1")
         _check("propagation", self.propagation, self.clusters > 0 or self.propagation == 0, "0 without clusters")
