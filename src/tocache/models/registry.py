@@ -45,6 +45,11 @@ FAMILIES: dict[str, ModelFamily] = {
 
 def family_of(transformer: Any) -> ModelFamily:
     """The family that serves `transformer`. Raises UnsupportedModelError, which names the nearest ones."""
+    if hasattr(transformer, "_orig_mod"):
+        raise UnsupportedModelError(
+            f"{type(transformer).__name__} is a wrapper of torch.compile, which hides the modules of the model; "
+            "compile it in place instead: pipe.transformer.compile()"
+        )
     names = [cls.__name__ for cls in plain_class(transformer).__mro__]
     for family in FAMILIES.values():
         if any(name in family.classes for name in names):

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from tocache.plan.anatomy import CROSS_ATTENTION, SELF_ATTENTION, Site
+from tocache.plan.anatomy import CROSS_ATTENTION, PARALLEL, SELF_ATTENTION, Site
 from tocache.plan.plan import ALL, SKIPPED, Plan
 
 # What is still needed after an event, as bits.
@@ -240,13 +240,15 @@ def _between_choices(
     anatomy = plan.anatomies[p]
     home = scope[-1]
     size = anatomy.shape.rows * anatomy.tokens(plan.sites[home]) * item_bytes
-    chosen = np.sort(np.concatenate([ledger.event(p, j)[plan.choices[:, p, j] > 0] for j in scope]))
+    # a fused block chooses before its attention is served
+    first = {j: anatomy.index[plan.sites[j].inside[0]] if plan.sites[j].kind == PARALLEL else j for j in scope}
+    chosen = np.sort(np.concatenate([ledger.event(p, first[j])[plan.choices[:, p, j] > 0] for j in scope]))
     for born, died in _spans(ledger.event(p, home)[plan.amounts[:, p, home] == ALL], ledger.change.size):
         choices = chosen[(chosen > born) & (chosen < died)]
         if choices.size > 1:  # a single choice leaves nothing that a later one reads
             ledger.add(_Life(int(choices[0]), int(choices[-1]), size))
             for j in scope:
-                event = ledger.event(p, j)
+                event = ledger.event(p, first[j])
                 keep[:, p, j][(event >= choices[0]) & (event < choices[-1]) & (plan.choices[:, p, j] > 0)] |= bit
 
 
