@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tocache.methods import (
         FORA,
         PAB,
+        TAP,
         TGATE,
         ClusCa,
         Composed,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FORA",
     "PAB",
+    "TAP",
     "TGATE",
     "AttachError",
     "CheckpointError",
@@ -100,8 +102,8 @@ _HOMES = {
     "errors": (*(name for name in __all__ if name.endswith(("Error", "Warning"))),),
     "generation": ("Generated", "generate"),
     "methods": (
-        *("FORA", "PAB", "TGATE", "ClusCa", "Composed", "DeltaDiT", "DuCa", "FreqCa", "HiCache", "Method", "Newton"),
-        *("Planned", "Spectrum", "TaylorSeer", "ToCa", "Uncached"),
+        *("FORA", "PAB", "TAP", "TGATE", "ClusCa", "Composed", "DeltaDiT", "DuCa", "FreqCa", "HiCache", "Method"),
+        *("Newton", "Planned", "Spectrum", "TaylorSeer", "ToCa", "Uncached"),
     ),
     "models.originals": ("load_original",),
     "plan": ("Plan", "Policy", "load_plan", "save_plan"),

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tocache.features import Feature, Forecast, extrapolate
+from tocache.features import Feature, Forecast, best_forecasts, extrapolate, extrapolate_each
 from tocache.features.forecast import low_band
 
 SHAPE = (2, 3, 4)
@@ -215,3 +215,37 @@ def test_nothing_low_is_the_forecast_and_all_of_it_is_reuse(basis):
     plain = extrapolate(history, 7, Forecast(basis, 2, STEPS))
     torch.testing.assert_close(extrapolate(history, 7, Forecast(basis, 2, STEPS, low=0.0)), plain)
     torch.testing.assert_close(extrapolate(history, 7, Forecast(basis, 2, STEPS, low=1.0)), history[-1].value)
+
+
+@pytest.mark.parametrize("basis", BASES)
+def test_each_token_is_forecast_by_its_own(basis):
+    history = [Feature(torch.randn(SHAPE), step) for step in (0, 2, 5)]
+    hows = [Forecast(basis, order, STEPS) for order in range(3)]
+    choice = torch.tensor([[0, 1, 2], [2, 0, 1]], dtype=torch.uint8)
+    forecast = extrapolate_each(history, 7, hows, choice)
+    for row, token in np.ndindex(2, 3):
+        alone = extrapolate(history, 7, hows[choice[row, token]])
+        torch.testing.assert_close(forecast[row, token], alone[row, token])
+
+
+def test_the_best_forecast_is_the_nearest_token_by_token():
+    """Tokens that stood still, moved along a line and along a parabola, at the steps 0, 1, 2 and 4."""
+    moves = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-2.0, 0.5]])  # (tokens, slope and curvature)
+
+    def at(step: int) -> torch.Tensor:
+        return (moves[:, :1] * step + moves[:, 1:] * step**2).expand(-1, 4).unsqueeze(0)  # (1, tokens, width)
+
+    hows = [Forecast("polynomial", order, STEPS) for order in range(3)]
+    best = best_forecasts([Feature(at(step), step) for step in range(3)], 4, hows, at(4))
+    assert best.dtype == torch.uint8
+    assert best.tolist() == [[0, 1, 2]]  # what stood still is forecast by all alike: the first
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_choice_of_forecasts_keeps_the_dtype(dtype):
+    history = [Feature(torch.randn(SHAPE).to(dtype), step) for step in (0, 2)]
+    choice = torch.ones(SHAPE[:2], dtype=torch.uint8)
+    hows = [Forecast("taylor", order, STEPS) for order in range(2)]
+    forecast = extrapolate_each(history, 3, hows, choice)
+    assert forecast.dtype == dtype
+    torch.testing.assert_close(forecast, extrapolate(history, 3, hows[1]))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tocache.engine.choose import choose
-from tocache.features import PassCache, extrapolate, may_change
+from tocache.features import PassCache, best_forecasts, extrapolate, extrapolate_each, may_change
 from tocache.kernels import scatter_rows
 from tocache.plan.memory import (
     AHEAD,
@@ -19,6 +19,7 @@ from tocache.plan.memory import (
     KEEP_DRIFT,
     KEEP_MAP,
     KEEP_PAIRS,
+    KEEP_PROBE,
     KEEP_SELF_MAP,
     Lifetimes,
 )
@@ -180,7 +181,11 @@ class PassRun:
         cache = self.cache
         if self.keep[i] & KEEP_DRIFT and cache.count(i):
             cache.watch(i, self.run.home[i], self.step, value.detach(), self._forecast(i))
-        if self.features[i] and i not in self.run.refused:
+        if self.keep[i] & KEEP_PROBE:
+            if cache.count(i):
+                best = best_forecasts(cache.features(i), self.step, self.run.hows, value.detach())
+                self.run.best[self.number, self.plan.sites[i].stack] = best
+        elif self.features[i] and i not in self.run.refused:
             cache.keep(i, value, self.step)
         if self.run.home.get(i) == i:
             cache.fresh_at[i], cache.full_at[i], cache.clusters[i] = None, self.step, None
@@ -218,6 +223,9 @@ class PassRun:
         return value if listen is None else listen(self.step, self.number, self.plan.sites[i].name, value)
 
     def _forecast(self, i: int) -> torch.Tensor:
+        best = self.run.best.get((self.number, self.plan.sites[i].stack)) if self.plan.probes else None
+        if best is not None:
+            return extrapolate_each(self.cache.features(i), self.step, self.run.hows, best)
         return extrapolate(self.cache.features(i), self.step, self.run.how)
 
     def _settle(self, i: int) -> None:

@@ -59,6 +59,7 @@ class Run:
         self._outputs: dict[int, Any] = {}  # of passes that a later pass of the step copies
         self.chosen: dict[tuple[int, int], torch.Tensor] = {}  # (pass, scope's last site) → this step's tokens
         self.clusters: dict[tuple[int, int], torch.Tensor] = {}  # likewise: the cluster of each token
+        self.best: dict[tuple[int, str], torch.Tensor] = {}  # (pass, stack) → the order of each token's forecast
         self._clock = time.perf_counter()
 
     # ── the clock ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -124,6 +125,7 @@ class Run:
         self._outputs.clear()
         self.chosen.clear()
         self.clusters.clear()
+        self.best.clear()
 
     def give_up(self, reason: str) -> None:
         """From here on everything is computed and nothing cached."""
@@ -138,6 +140,7 @@ class Run:
         self._outputs.clear()
         self.chosen.clear()
         self.clusters.clear()
+        self.best.clear()
 
     def note_bytes(self) -> None:
         """Takes note of the bytes that are held now, if they are the most so far."""
@@ -194,6 +197,8 @@ class Run:
         self.new_plan = True
         self._lifetimes = lifetimes(self.record.plan)
         self.how = _forecast_of(self.record.plan, self.times)
+        orders = range(self.record.plan.policy.order + 1)
+        self.hows = [replace(self.how, order=order) for order in orders] if self.how is not None else []
         # the last site of a scope keeps its ages: all of them are full where that one is, also when block 0 alone is
         self.home = {i: scope[-1] for scope in self.plan.scopes for i in scope}
         while len(self._caches) < len(self._anatomies):

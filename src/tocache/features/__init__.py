@@ -1,7 +1,19 @@
 """What the tokens get that are not computed: cached features, reused or forecast."""
 
-from tocache.features.forecast import Feature, Forecast, extrapolate
+from tocache.features.forecast import Feature, Forecast, best_forecasts, extrapolate, extrapolate_each
 from tocache.features.packed import Packed, may_change, pack, put_rows, unpack
 from tocache.features.store import PassCache
 
-__all__ = ["Feature", "Forecast", "Packed", "PassCache", "extrapolate", "may_change", "pack", "put_rows", "unpack"]
+__all__ = [
+    "Feature",
+    "Forecast",
+    "Packed",
+    "PassCache",
+    "best_forecasts",
+    "extrapolate",
+    "extrapolate_each",
+    "may_change",
+    "pack",
+    "put_rows",
+    "unpack",
+]

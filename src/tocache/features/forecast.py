@@ -75,6 +75,38 @@ def extrapolate(history: Sequence[Feature], step: int, how: Forecast | None) -> 
     return total.to(newest.dtype)
 
 
+def extrapolate_each(
+    history: Sequence[Feature], step: int, hows: Sequence[Forecast], choice: torch.Tensor
+) -> torch.Tensor:
+    """The feature at `step`, (rows, tokens, width) in its dtype, of each token by the forecast that is its own.
+
+    `choice` (rows, tokens) are numbers of `hows`. Summed up in float32.
+    """
+    newest, at = history[-1].value, tuple(feature.step for feature in history)
+    table = torch.tensor([how.weights(at, step) for how in hows], device=newest.device)  # (hows, features)
+    weights = table[choice.long()].unsqueeze(-1)  # (rows, tokens, features, 1)
+    total = newest.float() * weights[:, :, -1]
+    for n, feature in enumerate(history[:-1]):
+        total.addcmul_(feature.value.float(), weights[:, :, n])
+    return total.to(newest.dtype)
+
+
+def best_forecasts(
+    history: Sequence[Feature], step: int, hows: Sequence[Forecast], actual: torch.Tensor
+) -> torch.Tensor:
+    """Which of `hows` comes nearest to `actual` (rows, tokens, width), token by token: (rows, tokens) uint8.
+
+    TAP's proxy loss (Zhu et al., arXiv 2603.03792). Among equals the first is taken.
+    """
+    errors = [(extrapolate(history, step, how).float() - actual.float()).square().sum(dim=-1) for how in hows]
+    least, best = errors[0], torch.zeros_like(errors[0], dtype=torch.uint8)
+    for number, error in enumerate(errors[1:], start=1):
+        better = error < least
+        best.masked_fill_(better, number)
+        least = torch.minimum(error, least)
+    return best
+
+
 def low_band(x: torch.Tensor, share: float) -> torch.Tensor:
     """The lowest `share` of the frequencies of `x` (rows, tokens, width) float32 along its tokens, the mean included.
 

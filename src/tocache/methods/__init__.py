@@ -12,6 +12,7 @@ from tocache.methods.forecasting import FreqCa, HiCache, Newton, Spectrum, Taylo
 from tocache.methods.pab import PAB
 from tocache.methods.placed import Placed
 from tocache.methods.planned import Planned
+from tocache.methods.tap import TAP
 from tocache.methods.tgate import TGATE
 from tocache.methods.toca import ToCa
 from tocache.methods.uncached import Uncached
@@ -32,6 +33,7 @@ METHODS: dict[str, type[Method]] = {
         Newton,
         Spectrum,
         FreqCa,
+        TAP,
         Placed,
     )
 }
@@ -41,6 +43,7 @@ __all__ = [
     "FORA",
     "METHODS",
     "PAB",
+    "TAP",
     "TGATE",
     "ClusCa",
     "Composed",

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from tocache.plan.anatomy import CROSS_ATTENTION, PARALLEL, SELF_ATTENTION, Site
+from tocache.plan.anatomy import CROSS_ATTENTION, PARALLEL, REGION, SELF_ATTENTION, Site
 from tocache.plan.plan import ALL, SKIPPED, Plan
 
 # What is still needed after an event, as bits.
@@ -27,9 +27,11 @@ KEEP_CROSS_MAP = 4  # the cross-attention map that it was scored by
 KEEP_AGES = 8  # how long each token of the site's scope has been stale
 KEEP_CLUSTERS = 64  # which cluster each token of the site's scope belongs to
 KEEP_PAIRS = 32  # the keys and values of an attention, to compute single tokens of it
+KEEP_PROBE = 128  # nothing: what the site computes is compared with its forecasts, and not kept
 KEEP_DRIFT = 16  # how far the tokens of the site's scope were from what would have been served
 
 Bits = NDArray[np.uint8]
+Steps = NDArray[np.intp]
 AGE_BYTES = 4  # int32
 CLUSTER_BYTES = 4  # int32
 SCORE_BYTES = 4  # float32
@@ -136,11 +138,8 @@ def flops_scores(plan: Plan) -> int:
 
 
 def _features(plan: Plan, p: int, i: int, features: Bits, keep: Bits, ledger: _Ledger) -> None:
-    amounts, events = plan.amounts[:, p, i], ledger.event(p, i)
-    size = _stored_bytes(plan, p, i)
-    written = np.flatnonzero(amounts == ALL)
-    # a step that watches the drift reads the features before it writes a new one
-    reads = np.flatnonzero((amounts >= 0) | (keep[:, p, i] & KEEP_DRIFT > 0))
+    events, size = ledger.event(p, i), _stored_bytes(plan, p, i)
+    written, reads = _written_and_read(plan, p, i, keep)
     for n, start in enumerate(written):
         # with a history of h, a feature is still read when h − 1 newer ones have been written
         stop = written[n + plan.policy.history] if n + plan.policy.history < len(written) else plan.steps
@@ -148,6 +147,19 @@ def _features(plan: Plan, p: int, i: int, features: Bits, keep: Bits, ledger: _L
         if read.size:
             features[start : read[-1], p, i] += 1
             ledger.add(_Life(int(events[start]), int(events[read[-1]]), size), feature=True)
+
+
+def _written_and_read(plan: Plan, p: int, i: int, keep: Bits) -> tuple[Steps, Steps]:
+    """The steps in which a feature of site `i` is kept, and those in which its features are read."""
+    amounts = plan.amounts[:, p, i]
+    if plan.probes.get(plan.sites[i].stack) == i:
+        # kept where all that it speaks for is kept, too: the same features, forecast in the same way
+        others = [j for j, site in enumerate(plan.sites) if site.kind == REGION and site.stack == plan.sites[i].stack]
+        served = (plan.amounts[:, p, others] == 0).any(axis=1)
+        keep[served & (amounts == ALL), p, i] |= KEEP_PROBE
+        return np.flatnonzero(~served & (amounts == ALL)), np.flatnonzero(served & (amounts == ALL))
+    # a step that watches the drift reads the features before it writes a new one
+    return np.flatnonzero(amounts == ALL), np.flatnonzero((amounts >= 0) | (keep[:, p, i] & KEEP_DRIFT > 0))
 
 
 def _stored_bytes(plan: Plan, p: int, i: int) -> int:

@@ -102,6 +102,16 @@ class Plan:
                 scopes.setdefault(key[self.policy.share], []).append(i)
         return tuple(tuple(members) for members in scopes.values())
 
+    @cached_property
+    def probes(self) -> dict[str, int]:
+        """By stack, the region that every step computes, to see for each token which forecast is the best one now.
+
+        Empty unless the policy is adaptive. It begins the stack; the stack's other regions are served by its word.
+        """
+        always = (self.fresh == ALL).all(axis=(0, 1))
+        regions = [i for i, site in enumerate(self.sites) if site.kind == REGION and site.block == 0 and always[i]]
+        return {self.sites[i].stack: i for i in regions} if self.policy.adaptive else {}
+
     def kind_of_step(self, step: int) -> str:
         """`full`, `partial` or `reuse`, by what the step's sites compute."""
         return kind_of(self.amounts[step])

@@ -48,6 +48,7 @@ class Policy:
     storage: str = "same"  # of features: their own dtype, or 8 bits a number and one float32 scale a token
     offload: bool = False  # features are kept in the host's memory and fetched shortly before they are read
     combine: str = "sum"  # of base scores and staleness
+    adaptive: bool = False  # each token gets the order, up to `order`, that forecast best what its first block computes
     clusters: int = 0  # into how many the tokens are sorted, to choose the best of each; 0: the best of all are chosen
     propagation: float = 0.0  # share of the way that stale tokens are moved to the fresh one of their cluster
 
@@ -70,6 +71,9 @@ class Policy:
         _check("ridge", self.ridge, self.ridge > 0, "a number > 0")
         _check("low", self.low, 0 <= self.low <= 1, "0 … 1")
         _check("low", self.low, self.stale != "reuse" or self.low == 0, "0 where all is reused")
+        _check("adaptive", self.adaptive, isinstance(self.adaptive, bool), "True | False")
+        simple = self.stale != "reuse" and not self.low and not self.offload
+        _check("adaptive", self.adaptive, simple or not self.adaptive, "False with reuse, low frequencies or offload")
         _check("clusters", self.clusters, isinstance(self.clusters, int) and self.clusters >= 0, "an integer >= 0")
         _check("propagation", self.propagation, 0 <= self.propagation <= 1, "0 … 1")
         _check("propagation", self.propagation, self.clusters > 0 or self.propagation == 0, "0 without clusters")
