@@ -115,7 +115,8 @@ def low_band(x: torch.Tensor, share: float) -> torch.Tensor:
     """
     spectrum = torch.fft.rfft(x, dim=1)  # (rows, tokens // 2 + 1, width) complex
     spectrum[:, int(share * (x.shape[1] // 2)) + 1 :] = 0
-    return torch.fft.irfft(spectrum, n=x.shape[1], dim=1)
+    band: torch.Tensor = torch.fft.irfft(spectrum, n=x.shape[1], dim=1)
+    return band
 
 
 def newton_weights(how: Forecast, at: Times, now: float) -> Weights:

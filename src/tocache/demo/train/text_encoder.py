@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from tocache.demo.world.caption import vocabulary
@@ -54,6 +53,6 @@ def load_words(folder: Path, tokenizer: T5Tokenizer) -> T5EncoderModel:
     return encoder.requires_grad_(False)
 
 
-def resized(encoder: T5EncoderModel, tokenizer: T5Tokenizer) -> nn.Module:
-    """The encoder with a row for each token: the words of the score come last, so that all others keep theirs."""
-    return encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+def resized(encoder: T5EncoderModel, tokenizer: T5Tokenizer) -> None:
+    """Gives the encoder a row for each token: the words of the score come last, so that all others keep theirs."""
+    encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
