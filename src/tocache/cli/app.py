@@ -10,6 +10,7 @@ import typer
 
 from tocache.cli.bench import bench
 from tocache.cli.errors import Commands, shown_warnings
+from tocache.cli.sample import pack, sample
 from tocache.cli.tune import tune
 
 app = typer.Typer(
@@ -150,6 +151,8 @@ def plan(
 
 
 app.command()(bench)
+app.command()(sample)
+app.command()(pack)
 app.command()(tune)
 
 

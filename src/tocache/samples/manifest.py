@@ -50,8 +50,8 @@ class Row:
             raise ValueError("not a row")
         if "error" not in values and not values.keys() >= set(_OF_FILES):
             raise ValueError("not a row")
-        drawn = [values.get(name) for name in _OF_FILES]
-        return cls(values["index"], values["prompt"], values["seed"], *drawn, error=values.get("error"))
+        file, size, sha256, seconds = (values.get(name) for name in _OF_FILES)
+        return cls(values["index"], values["prompt"], values["seed"], file, size, sha256, seconds, values.get("error"))
 
 
 def scan(path: Path) -> Iterator[tuple[int, Row]]:
