@@ -1,5 +1,7 @@
 """A drawer that draws next to nothing, and a program that samples with it: `python nothing.py FOLDER OPTIONS`.
 
+`python nothing.py serve` imports once, and then forks a process for each JSON list of such arguments on its input.
+
 Its pictures are a ramp whose blue is the seed's last byte, with the prompt's length in one pixel: what is drawn depends
 on prompt and seed alone, so that everything around the drawing can be tested to the bit, and fast.
 """
@@ -10,6 +12,7 @@ import argparse
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +81,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--num", type=int, default=200)
@@ -88,7 +91,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--special", type=json.loads, default={})
     parser.add_argument("--ray", type=int, default=0, help="workers")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     start: Any = Here
     if options.ray:
@@ -108,5 +111,23 @@ def main() -> None:
     print(f"done {sampled.state.done} skipped {sampled.state.skipped} interrupted {sampled.interrupted}")
 
 
+def serve() -> None:
+    """Prints the process of each call, and how it ended; what the call prints goes to `FOLDER.log`."""
+    for line in sys.stdin:
+        arguments = json.loads(line)
+        process = os.fork()
+        if process == 0:
+            log = os.open(f"{arguments[0]}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(log, 1)
+            main(arguments)
+            sys.stdout.flush()
+            os._exit(0)
+        print(process, flush=True)
+        print(os.waitpid(process, 0)[1], flush=True)
+
+
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] == ["serve"]:
+        serve()
+    else:
+        main(sys.argv[1:])
