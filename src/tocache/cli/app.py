@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tocache.cli.analyze import analyze
 from tocache.cli.bench import bench
 from tocache.cli.errors import Commands, shown_warnings
 from tocache.cli.sample import pack, sample
@@ -154,6 +155,7 @@ app.command()(bench)
 app.command()(sample)
 app.command()(pack)
 app.command()(tune)
+app.add_typer(analyze, name="analyze")
 
 
 @app.command()
