@@ -11,6 +11,7 @@ import typer
 from tocache.cli.analyze import analyze
 from tocache.cli.bench import bench
 from tocache.cli.errors import Commands, shown_warnings
+from tocache.cli.evaluate import evaluate
 from tocache.cli.sample import pack, sample
 from tocache.cli.tune import tune
 
@@ -152,6 +153,7 @@ def plan(
 
 
 app.command()(bench)
+app.command()(evaluate)
 app.command()(sample)
 app.command()(pack)
 app.command()(tune)

@@ -34,6 +34,7 @@ from tocache.evaluation.sets.report import (
     SFID,
     Figure,
     Report,
+    together,
 )
 from tocache.machine import about_machine
 
@@ -98,7 +99,9 @@ def evaluate(
         len(found), pool=keep_pool and real is not None, spatial=intervals and SFID in asked and real is not None
     )
     if extractor is None and scorer is None and pairs is None:
-        raise OptionError("nothing can be measured: " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))
+        raise OptionError(
+            "nothing can be measured: " + "; ".join(f"{names}: {why}" for names, why in together(left_out))
+        )
     size, scores = _go(found, others, collector, extractor, scorer, texts, pairs, batch, tell)
     figures: dict[str, Figure] = {}
     if extractor is not None:

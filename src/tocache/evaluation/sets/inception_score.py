@@ -14,9 +14,9 @@ SPLIT = 5000
 class InceptionScore:
     """exp of the mean divergence of a picture's classes from those of its split, averaged over splits.
 
-    Splits are runs of `split` pictures, by default SPLIT, in the order in which they come, as in ADM's evaluator; torch-fidelity shuffles
-    them first unless `samples_shuffle=False`. Sums are float64; what stays of a picture is one number and, for the
-    interval, its classes in half precision.
+    Splits are runs of `split` pictures, by default SPLIT, in the order in which they come, as in ADM's evaluator;
+    torch-fidelity shuffles them first unless `samples_shuffle=False`. Sums are float64; what stays of a picture is one
+    number and, for the interval, its classes in half precision.
     """
 
     def __init__(self, classes: int, *, split: int | None = None) -> None:

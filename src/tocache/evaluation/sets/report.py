@@ -52,6 +52,14 @@ class Report:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
+def together(left_out: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(metrics, why) with the metrics put together that share a reason: ("fid, sfid", "…")."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in left_out.items():
+        reasons.setdefault(why, []).append(name)
+    return [(", ".join(names), why) for why, names in reasons.items()]
+
+
 def write_report(report: Report, file: Path) -> None:
     """Writes `report` as JSON. Raises OptionError where that fails."""
     content = {"tocache_report": VERSION, **asdict(report)}
