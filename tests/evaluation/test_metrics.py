@@ -72,6 +72,17 @@ def test_ssim_against_its_definition_at_one_place():
     assert float(ssim(one, other)) == pytest.approx(float(wanted), rel=1e-4)
 
 
+@pytest.mark.parametrize("peak", [1.0, 255.0])
+def test_ssim_equals_torchmetrics_within_the_picture(peak):
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    one, other = peak * noise(2, 3, 24, 31), peak * noise(2, 3, 24, 31, seed=1)
+    options = {"data_range": peak, "reduction": "none", "return_full_image": True}
+    _, places = structural_similarity_index_measure(one.double(), other.double(), **options)
+    within = places[..., 5:-5, 5:-5].flatten(1).mean(dim=1)  # its own mean counts windows over the edge, too
+    torch.testing.assert_close(ssim(one, other, peak=peak), within, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("metric", [psnr, ssim])
 def test_what_cannot_be_paired_is_refused(metric):
     with pytest.raises(OptionError, match="cannot be paired"):
