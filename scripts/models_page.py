@@ -70,7 +70,7 @@ def tables(found: dict[str, list[tuple[str, Plan]]]) -> dict[str, str]:
 
 def written(page: str, made: dict[str, str]) -> str:
     """`page` with these tables between its marks."""
-    return MARK.sub(lambda match: match[1] + made[match[2]] + match[3], page)
+    return MARK.sub(lambda match: match[1] + made[match[2]] + match[3] if match[2] in made else match[0], page)
 
 
 def _rows(found: dict[str, list[tuple[str, Plan]]]) -> Iterator[Sequence[str]]:

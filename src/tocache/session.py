@@ -46,6 +46,8 @@ class Session:
     def check(self) -> None:
         """Refuses a method that the model cannot follow; token counts are known at the first forward only."""
         family, transformer = family_of(self.engine.transformer), self.engine.transformer
+        if not family.known(transformer):
+            return
         usual = family.anatomy(transformer, family.default_pass(transformer, pictures=1, guided=True, itemsize=2))
         if not isinstance(self.asked, Planned):
             self.plan([usual], family.default_steps)

@@ -96,6 +96,14 @@ class Engine:
             release(module)
         self._wired.clear()
 
+    def _follow_layers(self) -> None:
+        """Wires the sites that the model has now."""
+        if self.family.layers(self.transformer) != self._layers:  # an IP-Adapter came or went: attentions return more
+            self._unwire()
+            self._find_handlers()
+            self._plans.clear()
+        self._wire()
+
     def _wire(self) -> None:
         """Intercepts the modules that stand at the wired paths now: a LoRA may have put others there."""
         wanted = self._handlers | self._regions
@@ -150,11 +158,7 @@ class Engine:
         if self.explicit:
             raise RunError("a run of this transformer is open already; leave it before you open another")
         self.close()
-        if self.family.layers(self.transformer) != self._layers:  # an IP-Adapter came or went: attentions return more
-            self._unwire()
-            self._find_handlers()
-            self._plans.clear()
-        self._wire()
+        self._follow_layers()
         self._announced = times
         self.explicit = explicit
         self.run = Run(
@@ -196,10 +200,12 @@ class Engine:
             return call(*args, **kwargs)
         self._refuse_training(transformer)
         arguments = self._signature.bind(None, *args, **kwargs).arguments
+        shape = self.family.measure(transformer, arguments)
         if run.steps is None:
             run.times = tuple(self._announced())
             run.steps = len(run.times)
-        if not run.enter(self.family.measure(transformer, arguments), partial(self._grid, arguments), transformer):
+            self._follow_layers()  # of a model that is not listed, the first forward tells them
+        if not run.enter(shape, partial(self._grid, arguments), transformer):
             self._warn(f"the run cannot be followed ({run.lost}): everything is computed")
             return call(*args, **kwargs)
         assert run.now is not None

@@ -7,13 +7,13 @@ what a Triton kernel does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+
+from tocache.models.costs import flop_counter
 
 
 @dataclass
@@ -31,8 +31,7 @@ def counted(transformer: torch.nn.Module) -> Iterator[Count]:
     Slows every operation down: no clock should run beside it.
     """
     count = Count()
-    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    with FlopCounterMode(display=False, custom_mapping={attention: _attention_flops}) as counter:
+    with flop_counter() as counter:
         started: list[int] = []
 
         def before(*_: object) -> None:
@@ -48,9 +47,3 @@ def counted(transformer: torch.nn.Module) -> Iterator[Count]:
         finally:
             for hook in hooks:
                 hook.remove()
-
-
-def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
-    """Both products of one attention, from shapes (B, heads, N, D); torch's counter lacks the CPU's kernel."""
-    batch, heads, queries, width = query
-    return 2 * batch * heads * queries * key[-2] * (width + value[-1])

@@ -51,6 +51,10 @@ class ModelFamily(ABC):
     def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
         """The sites and what they cost at this shape; reads the modules' sizes only, so a meta model will do."""
 
+    def known(self, transformer: Any) -> bool:
+        """Whether the sites can be told before the first forward; a model that no family lists must run once."""
+        return True
+
     def grid(self, transformer: Any, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
         """The grid of the image tokens; families whose shapes do not tell it read it off the arguments."""
         return self.measure(transformer, arguments).grid

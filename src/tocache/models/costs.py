@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from tocache.plan.anatomy import Cost
 
@@ -32,3 +35,15 @@ def token_cost(rows: int, tokens: int, *modules: Any) -> Cost:
     """Modules that treat every token by itself: their linear layers."""
     token = linear_flops(modules)
     return Cost(full=rows * tokens * token, token=rows * token)
+
+
+def flop_counter() -> FlopCounterMode:
+    """Torch's counter of FLOPs, silent, with the CPU's attention kernel, which it lacks."""
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return FlopCounterMode(display=False, custom_mapping={attention: _attention_flops})
+
+
+def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
+    """Both products of one attention, from shapes (B, heads, N, D)."""
+    batch, heads, queries, width = query
+    return 2 * batch * heads * queries * key[-2] * (width + value[-1])

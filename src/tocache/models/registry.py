@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
+import torch
+
 from tocache.engine.intercept import plain_class
 from tocache.errors import UnknownNameError, UnsupportedModelError
 from tocache.models.allegro import Allegro
@@ -19,6 +21,7 @@ from tocache.models.ltx import LTXVideo
 from tocache.models.opensora import OpenSora
 from tocache.models.pixart import PixArt
 from tocache.models.qwen_image import QwenImage
+from tocache.models.recognised import Recognised, recognise
 from tocache.models.sd3 import SD3
 from tocache.models.wan import Wan
 from tocache.plan.recipe import Recipe
@@ -44,7 +47,10 @@ FAMILIES: dict[str, ModelFamily] = {
 
 
 def family_of(transformer: Any) -> ModelFamily:
-    """The family that serves `transformer`. Raises UnsupportedModelError, which names the nearest ones."""
+    """The family that serves `transformer`, listed or recognised.
+
+    Raises UnsupportedModelError, which names the nearest ones.
+    """
     if hasattr(transformer, "_orig_mod"):
         raise UnsupportedModelError(
             f"{type(transformer).__name__} is a wrapper of torch.compile, which hides the modules of the model; "
@@ -54,6 +60,8 @@ def family_of(transformer: Any) -> ModelFamily:
     for family in FAMILIES.values():
         if any(name in family.classes for name in names):
             return family
+    if isinstance(transformer, torch.nn.Module) and (recognised := recognise(transformer)) is not None:
+        return recognised
     known = [name for family in FAMILIES.values() for name in family.classes]
     near = difflib.get_close_matches(names[0], known, n=3, cutoff=0.3) or known
     raise UnsupportedModelError(
@@ -63,7 +71,9 @@ def family_of(transformer: Any) -> ModelFamily:
 
 
 def family_named(name: str) -> ModelFamily:
-    """The family of this name. Raises UnknownNameError."""
+    """The family of this name; that of a model which was recognised knows its recipe. Raises UnknownNameError."""
+    if name == Recognised.name:
+        return Recognised(())
     if name not in FAMILIES:
         raise UnknownNameError.of("model family", name, FAMILIES)
     return FAMILIES[name]
@@ -71,7 +81,7 @@ def family_named(name: str) -> ModelFamily:
 
 def recipe_named(name: str) -> Recipe:
     """The published recipe of this name. Raises UnknownNameError."""
-    recipes = {recipe.name: recipe for family in FAMILIES.values() for recipe in family.recipes}
+    recipes = {recipe.name: recipe for family in (*FAMILIES.values(), Recognised(())) for recipe in family.recipes}
     if name not in recipes:
         raise UnknownNameError.of("recipe", name, recipes)
     return recipes[name]

@@ -8,8 +8,10 @@ from . import (
     aura_flow,
     chroma,
     cogvideox,
+    cogview3,
     hunyuan_video,
     ltx,
+    mochi,
     pixart_sigma,
     qwen_image,
     sd3,
@@ -28,4 +30,7 @@ FAMILIES: tuple[Case, ...] = (
     *qwen_image.CASES,
     *aura_flow.CASES,
     *pixart_sigma.CASES,
+    # no family lists these: they are recognised
+    *mochi.CASES,
+    *cogview3.CASES,
 )
