@@ -56,7 +56,7 @@ def evaluate(
     intervals: Annotated[
         bool, typer.Option("--intervals/--no-intervals", help="95% intervals by bootstrap.", show_default=False)
     ] = True,
-    batch: Annotated[int, typer.Option(help="Pictures at once.")] = 64,
+    batch: Annotated[int | None, typer.Option(help="Pictures at once; 16 on a CPU, else 64 by default.")] = None,
     device: Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; the default is cuda if there.")] = None,
     fetch: Annotated[bool, typer.Option("--fetch", help="Download weights that are missing.")] = False,
     cache: Annotated[

@@ -34,17 +34,35 @@ def frechet_influence(
     With T = Σ^-½ (Σ^½ Σ' Σ^½)^½ Σ^-½, the linear map between the two Gaussians, the distance changes by
     2 (μ − μ')ᵀ dμ + tr((I − T) dΣ). None where the covariance has no full rank: the distance has no derivative there.
     """
-    values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
-    if values[0] <= _RANK * values[-1]:
+    bent = _bend(covariance, other_covariance)
+    if bent is None:
         return None
-    root = (vectors * values.sqrt()) @ vectors.T
-    inverse = (vectors / values.sqrt()) @ vectors.T
-    between, axes = torch.linalg.eigh(root @ other_covariance @ root)
-    optimal = inverse @ ((axes * between.clamp_min(0).sqrt()) @ axes.T) @ inverse
-    bent = torch.eye(len(mean), dtype=torch.float64) - optimal
     pulls = []
     for block in torch.split(features, _BLOCK):
         apart = block.double() - mean
         pulls.append((apart @ bent * apart).sum(dim=1) + 2 * apart @ (mean - other_mean))
     influence = torch.cat(pulls)
     return influence - influence.mean()
+
+
+def _bend(covariance: Tensor, other_covariance: Tensor) -> Tensor | None:
+    """I − T; None without full rank. What is no longer needed is dropped: each matrix of 2048 features is 32 MiB."""
+    values, vectors = torch.linalg.eigh(covariance)
+    if values[0] <= _RANK * values[-1]:
+        return None
+    root = _rebuilt(vectors, values.sqrt())
+    between = root @ other_covariance @ root
+    del root
+    inverse = _rebuilt(vectors, values.rsqrt())
+    del vectors
+    shared, axes = torch.linalg.eigh(between)
+    del between
+    middle = _rebuilt(axes, shared.clamp_min(0).sqrt())
+    del axes
+    optimal = inverse @ middle @ inverse
+    return optimal.neg_().add_(torch.eye(len(optimal), dtype=optimal.dtype))
+
+
+def _rebuilt(vectors: Tensor, values: Tensor) -> Tensor:
+    """The symmetric matrix of these eigenvectors and eigenvalues."""
+    return (vectors * values) @ vectors.T
