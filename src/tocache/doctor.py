@@ -74,11 +74,11 @@ def _devices() -> dict[str, str]:
 
 
 def _abilities(found: dict[str, str | None]) -> dict[str, str | None]:
-    from tocache.kernels import backends
+    from tocache.kernels import COLUMN_SUMS
     from tocache.models.registry import FAMILIES
 
     abilities: dict[str, str | None] = {
-        "kernels": ", ".join(backends()),
+        "kernels": ", ".join(COLUMN_SUMS.names),
         "pictures of plans, compare": "matplotlib" if found["matplotlib"] else None,
     }
     for family in FAMILIES.values():

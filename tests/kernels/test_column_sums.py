@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tocache.errors import UnknownNameError
-from tocache.kernels import attention_column_sums, backends, column_sums, register_backend
+from tocache.kernels import COLUMN_SUMS, attention_column_sums
+from tocache.kernels.column_sums import ColumnSums
 
 Map = Callable[..., torch.Tensor]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -172,10 +173,10 @@ def test_the_map_is_the_one_that_torch_attends_with(projected: Map) -> None:
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(column_sums, "_BACKENDS", dict(column_sums._BACKENDS))
+    monkeypatch.setattr(COLUMN_SUMS, "_functions", dict(COLUMN_SUMS._functions))
 
 
-def constant(value: float) -> column_sums.ColumnSums:
+def constant(value: float) -> ColumnSums:
     def sums(query: torch.Tensor, key: torch.Tensor, **_: object) -> torch.Tensor:
         return torch.full((key.shape[0], key.shape[2]), value)
 
@@ -186,21 +187,21 @@ def constant(value: float) -> column_sums.ColumnSums:
 def test_auto_prefers_the_last_backend_registered_for_the_device(projected: Map) -> None:
     x = projected((1, 2, 4, 4))
     plain = attention_column_sums(x, x)
-    register_backend("elsewhere", constant(1.0), devices=["cuda"])
+    COLUMN_SUMS.register("elsewhere", constant(1.0), devices=["cuda"])
     assert torch.equal(attention_column_sums(x, x), plain)
-    register_backend("here", constant(2.0), devices=["cpu"])
-    register_backend("also-here", constant(3.0), devices=["cpu", "cuda"])
+    COLUMN_SUMS.register("here", constant(2.0), devices=["cpu"])
+    COLUMN_SUMS.register("also-here", constant(3.0), devices=["cpu", "cuda"])
     assert attention_column_sums(x, x).tolist() == [[3.0] * 4]
-    register_backend("here", constant(4.0), devices=["cpu"])
+    COLUMN_SUMS.register("here", constant(4.0), devices=["cpu"])
     assert attention_column_sums(x, x).tolist() == [[4.0] * 4]
-    assert backends() == ("torch", "elsewhere", "also-here", "here")
+    assert [name for name in COLUMN_SUMS.names if name != "triton"] == ["torch", "elsewhere", "also-here", "here"]
 
 
 @pytest.mark.usefixtures("registry")
 def test_a_backend_can_be_named(projected: Map) -> None:
     x = projected((1, 2, 4, 4))
     plain = attention_column_sums(x, x)
-    register_backend("here", constant(2.0), devices=["cpu"])
+    COLUMN_SUMS.register("here", constant(2.0), devices=["cpu"])
     assert torch.equal(attention_column_sums(x, x, backend="torch"), plain)
     assert attention_column_sums(x, x, backend="here").tolist() == [[2.0] * 4]
 

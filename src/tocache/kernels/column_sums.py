@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import product
 from typing import Protocol
 
 import torch
 
-from tocache.errors import UnknownNameError
 from tocache.kernels.attention_block import attention_probabilities, block_elements, in_float32, repeat_key_heads
+from tocache.kernels.backends import Backends
 
 
 class ColumnSums(Protocol):
@@ -24,23 +23,6 @@ class ColumnSums(Protocol):
         scale: float,
         logsumexp: torch.Tensor | None,
     ) -> torch.Tensor: ...
-
-
-_BACKENDS: dict[str, tuple[ColumnSums, frozenset[str]]] = {}
-
-
-def register_backend(name: str, function: ColumnSums, *, devices: Sequence[str] = ()) -> None:
-    """Adds an implementation, or replaces the one of that name.
-
-    `devices` are the device types ("cuda", …) on which "auto" prefers it; of several, the one registered last.
-    """
-    _BACKENDS.pop(name, None)
-    _BACKENDS[name] = (function, frozenset(devices))
-
-
-def backends() -> tuple[str, ...]:
-    """The names of all implementations, in the order of their registration."""
-    return tuple(_BACKENDS)
 
 
 @torch.no_grad()
@@ -66,7 +48,7 @@ def attention_column_sums(
     estimate where they are drawn uniformly.
     Memory beyond the inputs stays bounded (`block_elements`). Raises UnknownNameError for an unknown `backend`.
     """
-    function = _find(backend, query.device.type)
+    function = COLUMN_SUMS.find(backend, query.device)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     if query_index is None:
         return function(query, key, mask=mask, scale=scale, logsumexp=logsumexp)
@@ -127,16 +109,13 @@ def _blockwise(
     return by_head.mean(dim=1)  # (B, H, N) -> (B, N)
 
 
-register_backend("torch", column_sums_torch)
+def _triton() -> ColumnSums:
+    from tocache.kernels.column_sums_triton import column_sums_triton
+
+    return column_sums_triton
 
 
-def _find(backend: str, device: str) -> ColumnSums:
-    if backend == "auto":
-        preferred = [name for name, (_, devices) in _BACKENDS.items() if device in devices]
-        backend = preferred[-1] if preferred else "torch"
-    if backend not in _BACKENDS:
-        raise UnknownNameError.of("backend", backend, ("auto", *_BACKENDS))
-    return _BACKENDS[backend][0]
+COLUMN_SUMS: Backends[ColumnSums] = Backends(column_sums_torch, _triton)
 
 
 def _select_queries(mask: torch.Tensor | None, query_index: torch.Tensor) -> torch.Tensor | None:

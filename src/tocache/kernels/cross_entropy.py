@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import torch
 
 from tocache.kernels.attention_block import attention_probabilities, block_elements, in_float32, repeat_key_heads
+from tocache.kernels.backends import Backends
 
 _LOG_OFFSET = 1e-7  # inside the published logarithm, so that hidden keys give 0 · log(1e-7) instead of NaN
+
+
+class Entropy(Protocol):
+    """What a backend implements: `attention_entropy` with every default filled in."""
+
+    def __call__(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        *,
+        mask: torch.Tensor | None,
+        scale: float,
+        weight: float,
+        offset: float,
+    ) -> torch.Tensor: ...
 
 
 @torch.no_grad()
@@ -17,6 +35,7 @@ def attention_entropy(
     mask: torch.Tensor | None = None,
     scale: float | None = None,
     weight: float = 1.0,
+    backend: str = "auto",
 ) -> torch.Tensor:
     """(B, M) float32, in nats: how evenly each query attends to the keys (ToCa's s2).
 
@@ -26,10 +45,25 @@ def attention_entropy(
     layout, Hk a divisor of H. `mask` broadcasts to (B, H, M, L), bool (False hides a key) or added; `scale` is 1/√D
     unless given. With `weight` 0.5 the entropies of two guidance halves, whose texts share no key, add up to that of
     their merged map (`merge_halves`). Memory beyond the inputs stays bounded (`block_elements`).
+    Raises UnknownNameError for an unknown `backend`.
     """
-    batch, heads, rows, dim = query.shape
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    function = ENTROPY.find(backend, query.device)
+    return function(query, key, mask=mask, scale=scale, weight=weight, offset=_LOG_OFFSET)
+
+
+def entropy_torch(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    *,
+    mask: torch.Tensor | None,
+    scale: float,
+    weight: float,
+    offset: float,
+) -> torch.Tensor:
+    """The reference: `attention_entropy` in plain torch, block by block."""
+    batch, heads, rows, _ = query.shape
     columns = key.shape[2]
-    scale = dim**-0.5 if scale is None else scale
     if mask is not None:
         mask = mask.expand(batch, heads, rows, columns)
     # texts are short, so a block takes all heads and their mean never waits for another block
@@ -45,5 +79,17 @@ def attention_entropy(
             with in_float32(query.device):
                 probabilities = attention_probabilities(query[b, :, m], keys, scratch, scale=scale, mask=part)
             mixed = probabilities.mean(dim=1).mul_(weight)  # (1, H, m, L) -> (1, m, L)
-            entropy[b, m] = -(mixed * torch.log(mixed + _LOG_OFFSET)).sum(dim=-1)  # (1, m, L) -> (1, m)
+            entropy[b, m] = -(mixed * torch.log(mixed + offset)).sum(dim=-1)  # (1, m, L) -> (1, m)
     return entropy
+
+
+def _triton() -> Entropy:
+    from tocache.kernels.cross_entropy_triton import MOST_KEYS, entropy_triton
+
+    def short(query: torch.Tensor, key: torch.Tensor, **options: Any) -> torch.Tensor:
+        return (entropy_triton if key.shape[2] <= MOST_KEYS else entropy_torch)(query, key, **options)
+
+    return short
+
+
+ENTROPY: Backends[Entropy] = Backends(entropy_torch, _triton)
