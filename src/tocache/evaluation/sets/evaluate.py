@@ -36,7 +36,7 @@ from tocache.evaluation.sets.report import (
     Report,
     together,
 )
-from tocache.machine import about_machine
+from tocache.machine import about_machine, installed_version
 
 Tell = Callable[[str, int, int], None]
 
@@ -275,4 +275,6 @@ def _about(
         about["features"] = {"name": extractor.name, "digest": extractor.digest}
     if scorer is not None:
         about["clip"] = scorer.name
-    return about | about_machine(device)
+    about |= about_machine(device)
+    about["versions"] |= {name: installed_version(name) for name in ("torch-fidelity", "open_clip_torch", "torchvision")}
+    return about
