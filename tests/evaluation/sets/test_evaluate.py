@@ -248,3 +248,27 @@ def test_a_report_reads_back(sets: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(OptionError, match="not a report"):
         read_report(tmp_path / "other.json")
+
+
+def sampled(folder: Path, *options: str) -> Path:
+    """Four pictures of a random model, drawn by `tocache sample`."""
+    from typer.testing import CliRunner
+
+    from tocache.cli.app import app
+
+    arguments = ["sample", "--model", "demo:random-class", "--classes", "0-3", "--steps", "6", "-o", str(folder)]
+    result = CliRunner().invoke(app, [*arguments, *options])
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_what_tocache_sample_drew_is_paired_by_index_prompt_and_seed(tmp_path: Path) -> None:
+    plain = sampled(tmp_path / "plain", "--method", "none")
+    cached = sampled(tmp_path / "cached", "--method", "fora", "--format", "tar")
+    other = sampled(tmp_path / "other", "--method", "none", "--seed", "1")
+    report = evaluate(cached, against=plain, metrics=["psnr", "clip"])
+    assert 5 < report.figures["psnr"].value < 100
+    assert report.left_out["clip"].startswith("no texts are known")
+    assert evaluate(plain, against=plain, metrics=["psnr"]).figures["psnr"].value == 100
+    with pytest.raises(OptionError, match=r"00000000 was drawn from seed \d+ here and from \d+ there"):
+        evaluate(plain, against=other, metrics=["psnr"])

@@ -178,7 +178,9 @@ def _scorer(
     if CLIP not in asked:
         return None
     if texts is None:
-        left_out[CLIP] = "the prompts are not known; --prompts gives a file with one per picture"
+        left_out[CLIP] = (
+            "no texts are known that the pictures were drawn from; --prompts gives a file with one for each"
+        )
         return None
     try:
         return load_clip(clip, device=device, fetch=fetch)
@@ -276,5 +278,7 @@ def _about(
     if scorer is not None:
         about["clip"] = scorer.name
     about |= about_machine(device)
-    about["versions"] |= {name: installed_version(name) for name in ("torch-fidelity", "open_clip_torch", "torchvision")}
+    about["versions"] |= {
+        name: installed_version(name) for name in ("torch-fidelity", "open_clip_torch", "torchvision")
+    }
     return about

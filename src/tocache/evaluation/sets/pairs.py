@@ -48,7 +48,9 @@ class Pairs:
 
 
 def check_pairs(samples: PictureSet, others: PictureSet) -> None:
-    """Raises OptionError where the two sets do not have the same names in the same order."""
+    """Raises OptionError where the two sets do not have the same names in the same order, drawn from the same prompts
+    and seeds as far as these are known.
+    """
     one, other = set(samples.names), set(others.names)
     for missing, where in ((sorted(one - other), others.path), (sorted(other - one), samples.path)):
         if missing:
@@ -56,11 +58,10 @@ def check_pairs(samples: PictureSet, others: PictureSet) -> None:
             raise OptionError(f"{where}: has no {missing[0]}{more}; pairs need the same names on both sides")
     if list(samples.names) != list(others.names):
         raise OptionError(f"{samples.path} and {others.path} hold the same names in another order")
-    if samples.prompts is not None and others.prompts is not None and list(samples.prompts) != list(others.prompts):
-        at = next(i for i, (p, q) in enumerate(zip(samples.prompts, others.prompts, strict=True)) if p != q)
-        raise OptionError(
-            f"{samples.names[at]} was drawn from {samples.prompts[at]!r} here and from {others.prompts[at]!r} there"
-        )
+    for what, here, there in (("prompt", samples.prompts, others.prompts), ("seed", samples.seeds, others.seeds)):
+        for name, a, b in zip(samples.names, here or (), there or (), strict=False):
+            if a != b:
+                raise OptionError(f"{name} was drawn from {what} {a!r} here and from {b!r} there")
 
 
 def _psnr(pictures: Tensor, others: Tensor) -> Tensor:

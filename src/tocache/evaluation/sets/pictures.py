@@ -36,6 +36,7 @@ class PictureSet:
     path     the folder or file
     names    what each picture is called: its path in the folder without suffix, or its number
     prompts  what each was drawn from, a text or the number of a class; None where that is not known
+    seeds    of each picture's noise; None where that is not known
     load     gives each picture, in order, as a function that decodes it
     digest   of all contents: equal for equal pictures in equal order
     """
@@ -43,6 +44,7 @@ class PictureSet:
     path: Path
     names: Sequence[str]
     prompts: Sequence[str | int] | None
+    seeds: Sequence[int] | None
     load: Callable[[], Iterator[Callable[[], Pixels]]]
     digest: Callable[[], str]
 
@@ -113,7 +115,7 @@ def _folder(path: Path) -> PictureSet:
     def digest() -> str:
         return _digest((file.relative_to(path).as_posix(), partial(_chunks, file)) for file in files)
 
-    return PictureSet(path, names, None, load, digest)
+    return PictureSet(path, names, None, None, load, digest)
 
 
 def _sampled(path: Path) -> PictureSet:
@@ -130,7 +132,7 @@ def _sampled(path: Path) -> PictureSet:
         return _digest((str(row.file), partial(_one, str(row.sha256).encode())) for row in rows)
 
     names = [str(row.file).rpartition("/")[2].rpartition(".")[0] for row in rows]
-    return PictureSet(path, names, [row.prompt for row in rows], load, digest)
+    return PictureSet(path, names, [row.prompt for row in rows], [row.seed for row in rows], load, digest)
 
 
 def _npz(path: Path) -> PictureSet:
@@ -143,7 +145,7 @@ def _npz(path: Path) -> PictureSet:
     def digest() -> str:
         return _digest([(PICTURES, partial(_chunks, path))])
 
-    return PictureSet(path, [f"{i:08d}" for i in range(count)], None, load, digest)
+    return PictureSet(path, [f"{i:08d}" for i in range(count)], None, None, load, digest)
 
 
 def _cut(found: PictureSet, side: int) -> PictureSet:
@@ -153,7 +155,7 @@ def _cut(found: PictureSet, side: int) -> PictureSet:
     def digest() -> str:
         return f"{found.digest()}-{side}"
 
-    return PictureSet(found.path, found.names, found.prompts, load, digest)
+    return PictureSet(found.path, found.names, found.prompts, found.seeds, load, digest)
 
 
 def _middle(decode: Callable[[], Pixels], side: int) -> Pixels:

@@ -77,7 +77,7 @@ def load_reference(
     notes: tuple[str, ...] = ()
     if brought and extractor.name != INCEPTION:
         notes = (f"the reference's statistics were taken to be of the features {extractor.name!r}; it does not say",)
-    if path.is_file() and PICTURES not in arrays:
+    if brought and (PICTURES not in arrays or manifold == 0):
         return Reference(path, brought, None, None, notes=notes)
     pictures = open_pictures(path, square=square)
     computed = _cached(pictures, extractor, spread(len(pictures), manifold), bool(brought), batch, cache, tell)
