@@ -105,3 +105,32 @@ def test_missing_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         load_clip("no-such/clip")
     with pytest.raises(OptionError, match=r"open_clip"):
         load_clip("open_clip:ViT-B-32")
+
+
+def test_open_clip_scores_with_its_own_transform_and_tokenizer(tmp_path: Path) -> None:
+    try:
+        import open_clip
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision of another torch
+        pytest.skip(f"open_clip cannot be imported: {error}")
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    }
+    (tmp_path / "tiny-clip.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "tiny-clip.json")
+    torch.manual_seed(0)
+    model, _, transform = open_clip.create_model_and_transforms("tiny-clip")
+    torch.save(model.eval().state_dict(), tmp_path / "tiny.pt")
+    pictures = torch.from_numpy(draw(2)).permute(0, 3, 1, 2)
+    ours = load_clip(f"open_clip:tiny-clip/{tmp_path / 'tiny.pt'}").score(pictures / 255, TEXTS[:2])
+
+    from PIL import Image
+
+    pixels = torch.stack([transform(Image.fromarray(picture)) for picture in draw(2)])
+    with torch.inference_mode():
+        seen = torch.nn.functional.normalize(model.encode_image(pixels), dim=1)
+        read = torch.nn.functional.normalize(model.encode_text(open_clip.get_tokenizer("tiny-clip")(TEXTS[:2])), dim=1)
+    torch.testing.assert_close(ours.float(), (100 * (seen * read).sum(dim=1)).clamp_min(0), rtol=1e-4, atol=1e-3)
+    with pytest.raises(OptionError, match="cannot be loaded"):
+        load_clip(f"open_clip:tiny-clip/{tmp_path / 'none.pt'}")
