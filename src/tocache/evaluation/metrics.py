@@ -16,7 +16,7 @@ from tocache.errors import OptionError
 
 _KERNEL, _DEVIATION = 11, 1.5  # of the Gaussian window of SSIM: its side and its deviation in pixels
 _PICTURE, _VIDEO = 4, 5  # dimensions
-_DRAWN = 1 << 21  # numbers that a bootstrap holds at once, 16 MiB
+_DRAWN = 1 << 18  # numbers that a bootstrap holds at once, 2 MiB
 
 
 def psnr(pictures: Tensor, references: Tensor, *, peak: float = 1.0) -> Tensor:

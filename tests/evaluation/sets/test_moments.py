@@ -51,3 +51,12 @@ def test_one_row_has_no_covariance() -> None:
     moments.add(torch.ones(1, 1))
     with pytest.raises(OptionError, match="at least 2"):
         _ = moments.covariance
+
+
+def test_rows_may_be_overwritten_once_they_were_added() -> None:
+    rows = torch.arange(12.0).reshape(4, 3)
+    expected = torch.cov(rows.double().T)
+    moments = Moments(3)
+    moments.add(rows)
+    rows.zero_()
+    torch.testing.assert_close(moments.covariance, expected)

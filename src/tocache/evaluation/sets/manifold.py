@@ -27,9 +27,10 @@ def manifold_radii(features: Tensor, *, neighbours: int = NEIGHBOURS, device: to
     if len(features) <= neighbours:
         raise OptionError(f"the manifold of {len(features)} pictures; allowed: more than {neighbours}")
     radii = []
-    for rows in torch.split(_moved(features, device), _BLOCK):
+    blocks = torch.split(features if device is None else features.to(device), _BLOCK)
+    for rows in blocks:
         nearest = torch.full((len(rows), 0), torch.inf, device=rows.device)
-        for columns in torch.split(_moved(features, device), _BLOCK):
+        for columns in blocks:
             found = torch.cat([nearest, _squared_distances(rows, columns)], dim=1)
             keep = min(neighbours + 1, found.shape[1])  # one more, which is the row itself
             nearest = found.topk(keep, dim=1, largest=False).values
@@ -42,19 +43,15 @@ def within(features: Tensor, others: Tensor, other_radii: Tensor, *, device: tor
 
     other_radii   squared, as `manifold_radii` gives them: (M,)
     """
+    on = features.device if device is None else device
+    balls = list(zip(torch.split(others.to(on), _BLOCK), torch.split(other_radii.to(on), _BLOCK), strict=True))
     inside = []
-    for rows in torch.split(_moved(features, device), _BLOCK):
-        found = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-        for columns, radii in zip(
-            torch.split(_moved(others, device), _BLOCK), torch.split(other_radii, _BLOCK), strict=True
-        ):
-            found |= (_squared_distances(rows, columns) <= radii.to(rows.device)).any(dim=1)
+    for rows in torch.split(features.to(on), _BLOCK):
+        found = torch.zeros(len(rows), dtype=torch.bool, device=on)
+        for columns, radii in balls:
+            found |= (_squared_distances(rows, columns) <= radii).any(dim=1)
         inside.append(found.cpu())
     return torch.cat(inside)
-
-
-def _moved(features: Tensor, device: torch.device | None) -> Tensor:
-    return features if device is None else features.to(device)
 
 
 def _squared_distances(rows: Tensor, columns: Tensor) -> Tensor:

@@ -53,17 +53,17 @@ class Moments:
             raise OptionError(f"features of shape {tuple(rows.shape)}; allowed: (pictures, {self.width})")
         if not torch.isfinite(rows).all():
             raise OptionError("features hold numbers that are not finite")
-        self._waiting.append(rows.detach().to("cpu", torch.float64))
+        self._waiting.append(rows.detach().to("cpu", copy=True))  # an extractor may use its memory again
         if sum(map(len, self._waiting)) >= _ROWS:
             self._merge()
 
     def _merge(self) -> None:
         if not self._waiting:
             return
-        block = torch.cat(self._waiting)
+        block = torch.cat(self._waiting).double()
         self._waiting = []
         mean = block.mean(dim=0)
-        block = block - mean
+        block -= mean
         before, total = self._count, self._count + len(block)
         apart = mean - self._mean
         self._scatter.addmm_(block.T, block)
