@@ -23,7 +23,7 @@ _SHOWN = {
     "psnr": ("PSNR, dB", ".2f"),
     "ssim": ("SSIM", ".4f"),
     "lpips": ("LPIPS", ".4f"),
-    "judge": ("judge", ".4f"),
+    "judge": ("judge", ".5f"),
 }
 
 

@@ -70,7 +70,7 @@ def evaluate(
     clip        see `load_clip`
     square      of the reference's pictures, see `open_pictures`
     manifold    so many of the reference's pictures make the manifold for precision and recall
-    batch       pictures at once; by default 16 on a CPU, where Inception's activations of 64 would take 0.9 GB, else 64
+    batch       pictures at once; by default 16 on a CPU, where Inception's activations of 64 take 1 GB, else 64
     fetch       let missing weights be downloaded
     cache       where the reference's statistics are kept between runs
     save_reference  write the samples as a reference, as ADM's evaluator reads it
