@@ -43,7 +43,7 @@ def recipe(name: str) -> dict[str, Any]:
 
 
 class TestQuickstart:
-    @pytest.mark.parametrize(("name", "count"), [("quickstart.md", 6), ("open-sora.md", 1)])
+    @pytest.mark.parametrize(("name", "count"), [("quickstart.md", 6), ("open-sora.md", 1), ("analysis.md", 1)])
     def test_snippets_run_in_the_order_of_the_page(self, tmp_path, monkeypatch, capsys, name, count):
         monkeypatch.chdir(tmp_path)
         page, names = DOCS / name, {"__name__": "page"}

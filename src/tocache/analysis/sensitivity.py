@@ -118,7 +118,7 @@ class Sensitivity:
         draw_sensitivity(self, path)
 
 
-def sensitivity(subject: Subject, *, probes: int | None = 32) -> Sensitivity:
+def sensitivity(subject: Subject, *, probes: int | None = 24) -> Sensitivity:
     """Measures what serving each site in each step does to the answer of that step, and some of them to the picture.
 
     The first needs a part of a forward for each; the second a run to the end, from the step before on. `probes` is how

@@ -85,8 +85,8 @@ def sensitivity(
     model: Model = "demo:text",
     probes: Annotated[
         str, typer.Option(help="Runs to the end, by which the others are estimated; or all, which takes long.")
-    ] = "32",
-    prompts: Prompts = "2",
+    ] = "24",
+    prompts: Prompts = "1",
     steps: Steps = None,
     guidance: Guidance = None,
     seed: Seed = 0,

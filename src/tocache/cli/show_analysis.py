@@ -59,20 +59,20 @@ def _(found: Propagation, console: Console) -> None:
     _note(
         console,
         "error: of the model's answer; largest ÷ smallest: over tokens; stays: share of the squared error at the "
-        f"token's own place; medians over layers. Most unlike: {found.ratio[worst]:.1f}× in step {found.steps[worst[0]]}, "
-        f"{site.name}",
+        f"token's own place; medians over layers. Most unlike: {found.ratio[worst]:.1f}× in step "
+        f"{found.steps[worst[0]]}, {site.name}",
     )
 
 
 @_show.register
 def _(found: Sensitivity, console: Console) -> None:
-    table = _table("layers", "median", "most", "in", "least", "in")
+    table = _table("layers", "median", "most", "step, block", "least", "step, block")
     loss = found.loss[1:]
     for layers in layers_of(found.sites):
         members = list(layers.members)
         part = loss[:, members]
         most, least = (np.unravel_index(at, part.shape) for at in (part.argmax(), part.argmin()))
-        cells = [(f"{100 * part[at]:.3g}%", f"step {at[0] + 1}, block {layers.blocks[at[1]]}") for at in (most, least)]
+        cells = [(f"{100 * part[at]:.3g}%", f"{at[0] + 1}, {layers.blocks[at[1]]}") for at in (most, least)]
         table.add_row(layers.name, f"{100 * np.median(part):.3g}%", *cells[0], *cells[1])
     console.print(table)
     measured = int(np.isfinite(found.probed).sum())

@@ -48,7 +48,7 @@ def _frames(found: Selection) -> int:
 
 def _size(found: Selection) -> tuple[float, float]:
     steps, layers = _shown(found)
-    return 2.6 + 1.25 * len(steps), 1.2 + 1.3 * (len(layers) + 1)
+    return 2.6 + 1.25 * len(steps), 1.4 + max(3.4, 1.35 * len(layers))
 
 
 def _shown(found: Selection) -> tuple[list[int], list[list[int]]]:
@@ -88,9 +88,16 @@ def _draw(figure: Any, found: Selection, frame: int) -> None:
     for axis in (*axes.flat, picture, mean):
         axis.set_xticks([])
         axis.set_yticks([])
-    right.suptitle("computed tokens are bright; below each map their share", fontsize=9)
+    right.suptitle(_legend(found), fontsize=9)
     about = found.about
     figure.suptitle(f"Which tokens were computed: {subtitle(about)}\n{about['method']}", fontsize=10)
+
+
+def _legend(found: Selection) -> str:
+    """What the colours of the maps mean: two guidance halves that choose by themselves need not agree."""
+    some = ((found.fresh > 0) & (found.fresh < 255)).any()
+    between = " (those in some rows or layers of the block alone are darker)" if some else ""
+    return f"computed tokens are bright{between}; below each map their share"
 
 
 def _frame(tokens: Floats, found: Selection, frame: int) -> Floats:
