@@ -14,18 +14,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import tocache
+from tocache.engine.intercept import plain_class
+from tocache.models.architectures import ARCHITECTURES
+from tocache.models.registry import FAMILIES
+from tocache.plan import Plan
+from tocache.plan.anatomy import UNCOND_COND, Site
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "models.md"
-sys.path.insert(0, str(ROOT))  # the miniatures are tests' own
-
-import tocache  # noqa: E402
-from tests.models.miniatures import FAMILIES as MINIATURES  # noqa: E402
-from tocache.engine.intercept import plain_class  # noqa: E402
-from tocache.models.architectures import ARCHITECTURES  # noqa: E402
-from tocache.models.registry import FAMILIES  # noqa: E402
-from tocache.plan import Plan  # noqa: E402
-from tocache.plan.anatomy import UNCOND_COND, Site  # noqa: E402
-
 MARK = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PUBLISHED = "published code"  # how the sources of recipes begin that stand on published constants
 
@@ -43,6 +40,9 @@ def main() -> None:
 
 def runs() -> dict[str, list[tuple[str, Plan]]]:
     """By family: each class of pipeline that a miniature has, and the plan of its run."""
+    sys.path.insert(0, str(ROOT))
+    from tests.models.miniatures import FAMILIES as MINIATURES
+
     found: dict[str, list[tuple[str, Plan]]] = {}
     for case in MINIATURES:
         pipe = case.make()
@@ -58,10 +58,8 @@ def runs() -> dict[str, list[tuple[str, Plan]]]:
 def tables(found: dict[str, list[tuple[str, Plan]]]) -> dict[str, str]:
     """The tables by their names in the page."""
     return {
-        "families": _table(
-            ("family", "class of the transformer", "constants", "guidance", "tested with"), _rows(found)
-        ),
-        "sites": _table(
+        "families": table(("family", "class of the transformer", "constants", "guidance", "tested with"), _rows(found)),
+        "sites": table(
             ("family", "computed token by token", "computed whole or not at all", "scored by"), _sites(found)
         ),
         "architectures": ", ".join(f"`{name}`" for name in ARCHITECTURES) + "\n",
@@ -107,10 +105,10 @@ def _sites(found: dict[str, list[tuple[str, Plan]]]) -> Iterator[Sequence[str]]:
         by_token, whole = ([site for site in sites if site.rows is rows] for rows in (True, False))
         maps = {"influence": [s.self_map for s in by_token], "entropy": [s.cross_map for s in by_token]}
         known = (score + ("" if all(at) else " (some)") for score, at in maps.items() if any(at))
-        yield f"`{name}`", _by_stack(by_token), _by_stack(whole), ", ".join(known)
+        yield f"`{name}`", by_stack(by_token), by_stack(whole), ", ".join(known)
 
 
-def _by_stack(sites: Sequence[Site]) -> str:
+def by_stack(sites: Sequence[Site]) -> str:
     """The sites of each stack, "·" being the block itself: `blocks`: attn2, ffn."""
     stacks: dict[str, dict[str, None]] = {}
     for site in sites:
@@ -119,7 +117,7 @@ def _by_stack(sites: Sequence[Site]) -> str:
     return "; ".join(f"`{stack}`: {', '.join(paths)}" for stack, paths in stacks.items())
 
 
-def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
