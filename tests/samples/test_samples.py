@@ -85,7 +85,7 @@ def test_positions_grow_with_the_index(tmp_path: Path) -> None:
     starts = positions(path)
     assert len(starts) == 5001
     assert {i: int(starts[i]) for i in np.flatnonzero(starts >= 0)} == {
-        index: position for position, index in ((p, r.index) for p, r in scan(path))
+        index: position for position, index in ((p, r["index"]) for p, r in scan(path))
     }
     assert [r.index for r in read_rows(path)] == [3, 5000]
 

@@ -43,7 +43,8 @@ def sampling_bar(console: Console | None = None, between: float = BETWEEN_LINES)
     try:
         yield tell
     finally:
-        bars.stop()
+        if bars.live.is_started:
+            bars.stop()
 
 
 def rest(state: State, seconds: float) -> str:

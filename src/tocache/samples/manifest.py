@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from tocache.errors import SamplesError
 
 _OF_ALL = frozenset({"index", "prompt", "seed"})
 _OF_FILES = ("file", "bytes", "sha256", "seconds")
+_OF_DRAWN = frozenset(_OF_FILES)
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,17 @@ class Row:
     @classmethod
     def of(cls, line: builtins.bytes) -> Row:
         """The row that a line holds. Raises ValueError where it holds none."""
-        values: Any = json.loads(line)
-        if not isinstance(values, dict) or not values.keys() >= _OF_ALL:
-            raise ValueError("not a row")
-        if "error" not in values and not values.keys() >= set(_OF_FILES):
-            raise ValueError("not a row")
+        return cls.from_values(_values_of(line))
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Row:
+        """The row of a line's values."""
         file, size, sha256, seconds = (values.get(name) for name in _OF_FILES)
         return cls(values["index"], values["prompt"], values["seed"], file, size, sha256, seconds, values.get("error"))
 
 
-def scan(path: Path) -> Iterator[tuple[int, Row]]:
-    """Every row with the position of its line, in the order of the file, read as it is asked for.
+def scan(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every line's values with its position, in the order of the file, read as they are asked for.
 
     A last line without a line break is left out: it is being written, or its writer was stopped.
 
@@ -63,24 +64,29 @@ def scan(path: Path) -> Iterator[tuple[int, Row]]:
     """
     try:
         with path.open("rb") as file:
-            yield from _rows_of(file, path)
+            position = 0
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    yield position, _values_of(line)
+                except ValueError as error:
+                    raise SamplesError(
+                        f"{path}, line {number}: not a row of a manifest; delete this line, and what it stood for is "
+                        "drawn anew"
+                    ) from error
+                position += len(line)
     except OSError as error:
         raise SamplesError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _rows_of(file: BinaryIO, path: Path) -> Iterator[tuple[int, Row]]:
-    position = 0
-    for number, line in enumerate(file, 1):
-        if not line.endswith(b"\n"):
-            return
-        try:
-            row = Row.of(line)
-        except ValueError as error:
-            raise SamplesError(
-                f"{path}, line {number}: not a row of a manifest; delete this line, and what it stood for is drawn anew"
-            ) from error
-        yield position, row
-        position += len(line)
+def _values_of(line: bytes) -> dict[str, Any]:
+    values = json.loads(line)
+    if not isinstance(values, dict) or not values.keys() >= _OF_ALL:
+        raise ValueError("not a row")
+    if "error" not in values and not values.keys() >= _OF_DRAWN:
+        raise ValueError("not a row")
+    return values
 
 
 def positions(path: Path) -> NDArray[np.int64]:
@@ -90,15 +96,16 @@ def positions(path: Path) -> NDArray[np.int64]:
     """
     starts = np.full(1024, -1, dtype=np.int64)
     end = 0
-    for position, row in scan(path):
-        if row.index >= len(starts):
-            grown = np.full(max(2 * len(starts), row.index + 1), -1, dtype=np.int64)
+    for position, values in scan(path):
+        index = values["index"]
+        if index >= len(starts):
+            grown = np.full(max(2 * len(starts), index + 1), -1, dtype=np.int64)
             grown[: len(starts)] = starts
             starts = grown
-        if starts[row.index] >= 0:
-            raise SamplesError(f"{path}: two lines are about picture {row.index}")
-        starts[row.index] = position
-        end = max(end, row.index + 1)
+        if starts[index] >= 0:
+            raise SamplesError(f"{path}: two lines are about picture {index}")
+        starts[index] = position
+        end = max(end, index + 1)
     return starts[:end]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocache.errors import SamplesError
-from tocache.samples import Layout, Row
+from tocache.samples import Layout
 from tocache.samples.layout import key
 from tocache.samples.manifest import scan
 
@@ -31,15 +31,15 @@ class Progress:
     def none(cls, num: int) -> Progress:
         return cls(num, np.zeros(num, dtype=np.uint8))
 
-    def note(self, row: Row) -> None:
-        """A row that stands in the manifest now."""
-        self.in_order = self.in_order and row.index > self.last
-        self.last = row.index
-        if row.error is None:
-            self.state[row.index] = DONE
+    def note(self, index: int, error: str | None = None) -> None:
+        """A line about picture `index` stands in the manifest now; `error` where it was skipped."""
+        self.in_order = self.in_order and index > self.last
+        self.last = index
+        if error is None:
+            self.state[index] = DONE
         else:
-            self.state[row.index] = SKIPPED
-            self.reasons[row.index] = row.error
+            self.state[index] = SKIPPED
+            self.reasons[index] = error
 
     def complete(self, indices: range) -> bool:
         """Whether none of these pictures is open."""
@@ -61,15 +61,16 @@ def read_progress(layout: Layout, num: int, *, retry_skipped: bool = False) -> P
     if not layout.manifest.exists():
         return progress
     sizes = np.zeros(num, dtype=np.int64)
-    for _, row in scan(layout.manifest):
-        if row.index >= num:
+    for _, values in scan(layout.manifest):
+        index = values["index"]
+        if index >= num:
             raise SamplesError(
-                f"{layout.root} holds picture {row.index} already: --num may be raised, but not lowered to {num}"
+                f"{layout.root} holds picture {index} already: --num may be raised, but not lowered to {num}"
             )
-        if progress.state[row.index] != OPEN:
-            raise SamplesError(f"{layout.manifest}: two lines are about picture {row.index}")
-        progress.note(row)
-        sizes[row.index] = row.bytes or 0
+        if progress.state[index] != OPEN:
+            raise SamplesError(f"{layout.manifest}: two lines are about picture {index}")
+        progress.note(index, values.get("error"))
+        sizes[index] = values.get("bytes", 0)
     if retry_skipped and progress.reasons:
         progress.state[progress.state == SKIPPED] = OPEN
         progress.reasons.clear()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import os
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from tocache.errors import SamplesError
 from tocache.samples import Layout, Row
@@ -20,12 +21,14 @@ def write_tar(path: Path, members: Iterable[tuple[Row, bytes]]) -> None:
 
     The same members give the same bytes: no times, no owners, and no latencies.
     """
-    with whole_file(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with whole_file(path) as file:
         for row, data in members:
             name = key(row.index)
-            _add(tar, name + Path(str(row.file)).suffix, data)
-            _add(tar, f"{name}.json", row.line(timed=False).encode())
-            _add(tar, f"{name}.{'cls' if isinstance(row.prompt, int) else 'txt'}", str(row.prompt).encode())
+            _add(file, name + os.path.splitext(str(row.file))[1], data)
+            _add(file, f"{name}.json", row.line(timed=False).encode())
+            _add(file, f"{name}.{'cls' if isinstance(row.prompt, int) else 'txt'}", str(row.prompt).encode())
+        file.write(bytes(2 * tarfile.BLOCKSIZE))  # which end an archive; it fills whole records
+        file.write(bytes(-file.tell() % tarfile.RECORDSIZE))
 
 
 def pack_shard(layout: Layout, shard: int, rows: Iterable[Row]) -> None:
@@ -72,7 +75,10 @@ def _checked(layout: Layout, row: Row) -> bytes:
     return data
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+def _add(file: BinaryIO, name: str, data: bytes) -> None:
+    """One member: header and data. `TarFile.addfile` does the same, with more copies than a small file bears."""
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(data), 0o644
-    tar.addfile(info, io.BytesIO(data))
+    file.write(info.tobuf(tarfile.USTAR_FORMAT))
+    file.write(data)
+    file.write(bytes(-len(data) % tarfile.BLOCKSIZE))

@@ -11,7 +11,7 @@ from tocache.errors import SamplingError, TocacheError
 from tocache.models.architectures import one_line
 from tocache.sampling.batches import Batch
 from tocache.sampling.drawer import Drawer
-from tocache.sampling.drawn import Drawn, File, encode
+from tocache.sampling.drawn import Drawn, File, Pixels, encode
 from tocache.sampling.isolate import draw_batch
 
 ENCODERS = 4
@@ -96,14 +96,20 @@ class Encoding:
     def __init__(self, drawer: Drawer, batch: Batch, encoders: ThreadPoolExecutor) -> None:
         self._batch = batch
         pixels, self._skipped, self._seconds = draw_batch(drawer, batch)
-        self._files: dict[int, Future[File]] = {
-            row: encoders.submit(encode, picture, drawer.fps) for row, picture in pixels.items()
-        }
+        rows = list(pixels)
+        self._parts: list[Future[dict[int, File]]] = [
+            encoders.submit(_encode, {row: pixels[row] for row in rows[first::ENCODERS]}, drawer.fps)
+            for first in range(min(ENCODERS, len(rows)))
+        ]
 
     @property
     def done(self) -> bool:
-        return all(file.done() for file in self._files.values())
+        return all(part.done() for part in self._parts)
 
     def wait(self) -> Drawn:
-        files = {row: file.result() for row, file in self._files.items()}
+        files = {row: file for part in self._parts for row, file in part.result().items()}
         return Drawn(self._batch, files, self._skipped, self._seconds)
+
+
+def _encode(pixels: Mapping[int, Pixels], fps: float | None) -> dict[int, File]:
+    return {row: encode(picture, fps) for row, picture in pixels.items()}

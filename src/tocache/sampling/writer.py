@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
@@ -23,12 +22,9 @@ from tocache.sampling.files import remove_unfinished, whole_file, write_all, wri
 from tocache.sampling.progress import OPEN, Progress
 from tocache.sampling.shards import pack_shard, unpack_shard
 
-PACKING = 2
-"""Shards that may wait to be packed before drawing waits for them."""
-
 
 class Writer:
-    """Writes what was drawn; a context manager, at whose end all complete shards are packed.
+    """Writes what was drawn; a context manager.
 
     tar   whether shards become .tar files when they are complete
     """
@@ -36,8 +32,6 @@ class Writer:
     def __init__(self, layout: Layout, progress: Progress, *, tar: bool) -> None:
         self.layout, self.progress, self.tar = layout, progress, tar
         self._rows: dict[int, Row] = {}  # of shards that are to become .tar files
-        self._packing: list[Future[None]] = []
-        self._packer = ThreadPoolExecutor(1, "packer")
 
     def __enter__(self) -> Writer:
         self.layout.images.mkdir(parents=True, exist_ok=True)
@@ -50,10 +44,7 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._packer.shutdown(wait=True)
         os.close(self._manifest)
-        if kind is None:
-            self._wait(0)
 
     def write(self, drawn: Drawn) -> None:
         """Writes the pictures of a batch, then their lines. Raises OSError where the disk is full."""
@@ -69,7 +60,7 @@ class Writer:
         rows.sort(key=lambda row: row.index)
         write_all(self._manifest, "".join(row.line() for row in rows).encode())
         for row in rows:
-            self.progress.note(row)
+            self.progress.note(row.index, row.error)
             if self.tar:
                 self._rows[row.index] = row
         for shard in sorted({self.layout.shard_of(row.index) for row in rows}):
@@ -78,7 +69,6 @@ class Writer:
 
     def finish(self) -> None:
         """Puts the manifest into the order of the index, and forces it to the disk."""
-        self._wait(0)
         os.fsync(self._manifest)
         if not self.progress.in_order:
             self._rewrite()
@@ -107,24 +97,21 @@ class Writer:
         if not self.tar:
             return
         unpacked = {s for s in range(self.layout.shards(self.progress.num)) if not self.layout.tar(s).exists()}
-        for _, row in scan(self.layout.manifest):
-            if self.layout.shard_of(row.index) in unpacked:
-                self._rows[row.index] = row
+        for _, values in scan(self.layout.manifest) if unpacked else ():
+            if self.layout.shard_of(values["index"]) in unpacked:
+                self._rows[values["index"]] = Row.from_values(values)
         for shard in sorted(unpacked):
             if self.progress.complete(self.layout.indices(shard, self.progress.num)):
                 yield shard
 
     def _finish(self, shard: int) -> None:
-        """Turns a complete shard into a .tar, beside the drawing."""
-        self._wait(PACKING)
+        """Turns a complete shard into a .tar.
+
+        Here and now: a thread beside this one would take longer, since both wait for the interpreter at every file.
+        """
         rows = [self._rows.pop(index) for index in self.layout.indices(shard, self.progress.num)]
         os.fsync(self._manifest)  # the folder goes, so its rows must be there whatever happens
-        self._packing.append(self._packer.submit(pack_shard, self.layout, shard, rows))
-
-    def _wait(self, most: int) -> None:
-        """Waits until no more than `most` shards are being packed; raises what went wrong with the others."""
-        while len(self._packing) > most:
-            self._packing.pop(0).result()
+        pack_shard(self.layout, shard, rows)
 
     def _rewrite(self) -> None:
         """The manifest anew, in the order of the index, without lines about pictures that are open."""
