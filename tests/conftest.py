@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,3 +94,18 @@ def case(request: pytest.FixtureRequest) -> Case:
     """Every family that has a demo; `tests/models` has a fixture of this name for all of them."""
     chosen: Case = request.param
     return chosen
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium that is installed here; TOCACHE_CHROMIUM may name it. Tests skip where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", exc_type=ImportError)
+    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    program = os.environ.get("TOCACHE_CHROMIUM") or next(filter(None, found), None)
+    if program is None:
+        pytest.skip("no Chromium here: apt-get install chromium, or name one in TOCACHE_CHROMIUM")
+    with playwright.sync_playwright() as running:
+        # containers of CI have no sandbox of their own, and what is opened are our own pages
+        opened = running.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()

@@ -155,6 +155,17 @@ def plan_model(
     return method_for(method, family.name).plan([anatomy], count).stored(storage=storage, offload=offload)
 
 
+def plan_pipeline(
+    pipe: Any, method: Method | str | None = None, *, steps: int | None = None, guidance: float | None = None
+) -> Plan:
+    """The plan for one picture or video of a loaded pipeline at its usual size; the rest is as in `plan_model`."""
+    itemsize = pipe.transformer.dtype.itemsize
+    family, anatomy = _anatomy(pipe, pipe.transformer, pictures=1, guidance=guidance, itemsize=itemsize)
+    count = (usual_steps(method) or family.default_steps) if steps is None else steps
+    check_count("steps", count)
+    return method_for(method, family.name).plan([anatomy], count)
+
+
 def method_for(method: Method | str | None, family: str) -> Method:
     """`method` itself, the method of the preset of that name, or the default of `family`. Raises as `preset` does."""
     if isinstance(method, Method):
@@ -260,6 +271,12 @@ def _resolve(model: str | Path, *, pictures: int, guidance: float | None, itemsi
         transformer = meta_transformer(model) if pipe is None else pipe.transformer
     except UnknownNameError as error:
         raise UnknownNameError(f"{error}; demos: {', '.join(DEMO_NAMES)}") from error
+    return _anatomy(pipe, transformer, pictures=pictures, guidance=guidance, itemsize=itemsize)
+
+
+def _anatomy(
+    pipe: Any, transformer: Any, *, pictures: int, guidance: float | None, itemsize: int
+) -> tuple[ModelFamily, Anatomy]:
     family = family_of(transformer)
     scale = family.default_guidance if guidance is None else check_guidance(guidance)
     shape = family.default_pass(transformer, pictures=pictures, guided=scale > 1, itemsize=itemsize)

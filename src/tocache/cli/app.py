@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from tocache.cli.analyze import analyze
+from tocache.cli.app_server import serve_app
 from tocache.cli.bench import bench
+from tocache.cli.compare import compare
 from tocache.cli.errors import Commands, shown_warnings
 from tocache.cli.evaluate import evaluate
 from tocache.cli.sample import pack, sample
@@ -154,6 +156,8 @@ def plan(
 
 app.command()(bench)
 app.command()(evaluate)
+app.command()(compare)
+app.command("app")(serve_app)
 app.command()(sample)
 app.command()(pack)
 app.command()(tune)

@@ -52,7 +52,8 @@ def fresh_by_step(recorded: Trace) -> Freshness | None:
                 counts = np.bincount(index.numpy().ravel(), minlength=before + tokens)
                 total[step] += counts[before:] / index.shape[0]
     share = total / max(1, computed.shape[1] * len(sites))
-    return share.reshape(plan.steps, *shape.grid)
+    by_step: Freshness = share.reshape(plan.steps, *shape.grid)
+    return by_step
 
 
 def draw_comparison(result: Generated, path: str | Path) -> None:
