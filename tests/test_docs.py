@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class TestQuickstart:
         shown = re.findall(r"^tocache (\w+) ?(.*)$", lines, re.MULTILINE)
         assert {name for name, _ in shown} == set(commands.commands)
         for name, arguments in shown:
-            words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', arguments)]
+            words = shlex.split(arguments, comments=True)
             with commands.make_context("tocache", [name]) as group:
                 commands.commands[name].make_context(name, words, parent=group)
 

@@ -21,7 +21,7 @@ from tocache.kernels.mask_strides import mask_arguments
 _BLOCK = 64
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def logits_of(
     query, key, mask, scale, m, n, d, rows, columns, dim, q_m, q_d, k_n, k_d, s_m, s_n, MASK: tl.constexpr
 ) -> Any:  # fmt: skip
@@ -38,7 +38,7 @@ def logits_of(
     return tl.where(n[None, :] < columns, logits, float("-inf"))
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def logsumexp_kernel(
     query, key, mask, out, scale, heads, group, rows, dim,
     q_b, q_h, q_m, q_d, k_b, k_h, k_n, k_d, s_b, s_h, s_m, s_n,
@@ -66,7 +66,7 @@ def logsumexp_kernel(
     tl.store(out + pair * rows + m, tl.where(blind, float("-inf"), top + tl.log(tl.where(blind, 1.0, total))), m < rows)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def column_sums_kernel(
     query, key, mask, lse, out, scale, heads, group, columns, dim,
     q_b, q_h, q_m, q_d, k_b, k_h, k_n, k_d, s_b, s_h, s_m, s_n,

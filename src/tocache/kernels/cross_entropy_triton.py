@@ -14,7 +14,7 @@ MOST_KEYS = 1024
 """Keys whose probabilities one program holds for all of its queries; texts are shorter."""
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def entropy_kernel(
     query, key, mask, out, scale, weight, offset, group, rows, columns, dim,
     q_b, q_h, q_m, q_d, k_b, k_h, k_n, k_d, s_b, s_h, s_m, s_n,
