@@ -187,6 +187,19 @@ _latent_command(
 )
 
 
+@app.command("merge")
+def merge_runs(
+    out: Out,
+    base: Annotated[Path, typer.Option(help="Export to add to.")],
+    grown: Annotated[Path, typer.Option(help="Export of a run that went on from --small at a larger size.")],
+    small: Annotated[Path, typer.Option(help="Export that --grown and --base both began with.")],
+) -> None:
+    """Add what one run learned on its way to a larger size to another run's weights."""
+    from tocache.demo.train.merge import merge
+
+    print(merge(base, grown, small, out))
+
+
 @app.command("ship")
 def ship_run(
     name: Annotated[str, typer.Argument(help="demo:text, demo:class or demo:video.")],
