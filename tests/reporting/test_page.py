@@ -171,10 +171,15 @@ def test_views_beside_the_slider(visit: Open, page_file: Path) -> None:
     assert boxes[0]["x"] + boxes[0]["width"] < boxes[1]["x"]
     assert not page.locator("#split").is_visible()
     page.get_by_role("radio", name="Difference").check()
-    page.locator("#right").select_option("0")  # nothing differs from itself
-    assert (pixels_of(page, "#right-picture") == pixels_of(page, "#left-picture")).all()
-    shown = np.asarray(Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("RGB"))
-    assert shown[10:-10, 10:-10].max() == 0
+    brightest = []
+    for column in ("1", "0"):
+        page.locator("#right").select_option(column)
+        right, left = (pixels_of(page, f"#{side}-picture") for side in ("right", "left"))
+        assert (right == left).all() == (column == "0")
+        shown = np.asarray(Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("RGB"))
+        brightest.append(int(shown[10:-10, 10:-10].max()))
+    assert brightest[0] > 60
+    assert brightest[1] <= 12  # nothing differs from itself but by rounding where both are scaled, times 4
 
 
 def test_maps_show_where_tokens_were_computed(visit: Open, page_file: Path, comparison: Comparison) -> None:
@@ -223,12 +228,19 @@ def test_videos_move_together(visit: Open, videos: Comparison, tmp_path: Path) -
     page = visit(write_report(videos, tmp_path)[0])
     move(page, "frame", 5)
     for side, column in zip(("left", "right"), videos.columns, strict=True):
-        shown, frame = pixels_of(page, f"#{side}-picture"), column.drawn[0].frames[5]
-        # frames of more than 256 pixels are kept at quality 95
-        assert np.abs(shown.astype(int) - np.asarray(frame.convert("RGB"))).mean() < 2
+        shown = pixels_of(page, f"#{side}-picture").astype(int)
+        off = [np.abs(shown - np.asarray(frame.convert("RGB"))).mean() for frame in column.drawn[0].frames]
+        # large frames are not kept to the pixel, and these are nearly noise: the right one is the closest by far
+        assert np.argmin(off) == 5
+        assert off[5] < 0.5 * min(off[:5] + off[6:])
     assert page.locator("#frame-text").text_content() == f"6 of {len(videos.columns[0].drawn[0].frames)}"
     page.get_by_role("button", name="Play").click()
-    page.wait_for_function("document.getElementById('frame').value !== '5'")
+    for _ in range(100):  # the page's policy refuses wait_for_function, which evaluates text
+        if page.locator("#frame").input_value() != "5":
+            break
+        page.wait_for_timeout(50)
+    else:
+        pytest.fail("the clips do not move")
     page.get_by_role("button", name="Pause").click()
     stopped = page.locator("#frame").input_value()
     page.wait_for_timeout(150)
