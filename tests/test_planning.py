@@ -139,7 +139,7 @@ def test_presets_and_plans_know_their_steps() -> None:
     [
         ({"name": "fora", "fresh_ratio": 0.1}, OptionError, "method 'fora' has no option 'fresh_ratio'.*: interval$"),
         ({"name": "none", "interval": 2}, OptionError, "'none' has no option 'interval'; its options: none"),
-        ({"name": "toka"}, UnknownNameError, "'toca'.*known: .*fora, hicache"),
+        ({"name": "toka"}, UnknownNameError, "'toca'.*known: .*fora, freqca, hicache"),
         ({"name": "toca", "interval": 0}, OptionError, "interval=0 is not allowed; allowed: an integer >= 1"),
         ({"fresh_ratio": 1.5}, OptionError, "fresh_ratio=1.5 is not allowed; allowed: 0 … 1"),
         ({"preset": "paper"}, UnknownNameError, "known: paper-ddim50"),
