@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tocache.cli.errors import shown_warnings
+from tocache.cli.options import Device, Dtype, Guidance, Model
 
 if TYPE_CHECKING:
     from tocache.analysis import Subject
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.", show_default=False)]
-Model = Annotated[str, typer.Option(help="A demo, a folder in diffusers' format, or a hub id.")]
 Prompts = Annotated[
     str, typer.Option(help="How many of the demos' own prompts, or a file with one in each line; drawn in one batch.")
 ]
 Steps = Annotated[int | None, typer.Option(help="Sampling steps; the default is the model's own.")]
-Guidance = Annotated[float | None, typer.Option(help="Guidance scale; the default is the model's own.")]
 Seed = Annotated[int, typer.Option(help="Of the first picture's noise; the others count up.")]
-Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; the default is the first here.")]
-Dtype = Annotated[str | None, typer.Option(help="bf16, fp16 or fp32; the default is bf16 on cuda.")]
 Kinds = Annotated[
     str | None, typer.Option(help="Of layers, with commas between, e.g. mlp,cross-attention.", show_default="mlp")
 ]

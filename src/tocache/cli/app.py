@@ -14,6 +14,7 @@ from tocache.cli.bench import bench
 from tocache.cli.compare import compare
 from tocache.cli.errors import Commands, shown_warnings
 from tocache.cli.evaluate import evaluate
+from tocache.cli.options import AspectRatio, Device, Dtype, Duration, Guidance, Resolution
 from tocache.cli.sample import pack, sample
 from tocache.cli.tune import tune
 
@@ -41,7 +42,6 @@ Offload = Annotated[
     bool | None, typer.Option("--offload/--no-offload", help="Keep features in the host's memory.", show_default=False)
 ]
 Steps = Annotated[int | None, typer.Option(help="Sampling steps; the default is the preset's, plan's or model's own.")]
-Guidance = Annotated[float | None, typer.Option(help="Guidance scale; the default is the model's own.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -76,14 +76,14 @@ def generate(
     steps: Steps = None,
     guidance: Guidance = None,
     seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; the default is the first here.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="bf16, fp16 or fp32; the default is bf16 on cuda.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Draw without the cache as well, and write both side by side.")
     ] = False,
-    resolution: Annotated[str | None, typer.Option(help="Of a video, e.g. 480p.")] = None,
-    aspect_ratio: Annotated[str | None, typer.Option(help="Of a video, height : width, e.g. 9:16.")] = None,
-    duration: Annotated[str | None, typer.Option(help="Of a video, e.g. 2s, or its number of frames.")] = None,
+    resolution: Resolution = None,
+    aspect_ratio: AspectRatio = None,
+    duration: Duration = None,
     storage: Storage = None,
     offload: Offload = None,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tocache.cli.errors import shown_warnings
+from tocache.cli.options import Device, Dtype
 
 
 def serve_app(
@@ -23,8 +24,8 @@ def serve_app(
     folder: Annotated[
         Path | None, typer.Option(help="Takes all files of the app.", show_default="a temporary one")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; the default is the first here.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="bf16, fp16 or fp32; the default is bf16 on cuda.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
 ) -> None:
     """Try methods in a browser: prompt, model, method and its settings, both pictures, progress, the plan.
 

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from tocache.cli.errors import shown_warnings
+from tocache.cli.options import AspectRatio, Device, Dtype, Duration, Guidance, Model, Prompts, Resolution
 
 
 def bench(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.", show_default=False)],
-    model: Annotated[str, typer.Option(help="A demo, a folder in diffusers' format, or a hub id.")] = "demo:text",
+    model: Model = "demo:text",
     methods: Annotated[
         str,
         typer.Option(
@@ -24,20 +25,18 @@ def bench(
         str, typer.Option(help="cache-dit, first-block …; or all, or none. Fewer steps always take part.")
     ] = "all",
     points: Annotated[str, typer.Option(help="FLOPs ratios at which the methods are compared.")] = "2,3,5",
-    prompts: Annotated[
-        str, typer.Option(help="How many of the demos' own prompts, or a file with one in each line.")
-    ] = "64",
+    prompts: Prompts = "64",
     batch: Annotated[int, typer.Option(help="Pictures of one call.")] = 8,
     steps: Annotated[
         int | None, typer.Option(help="Of the uncached reference; the default is the model's own.")
     ] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the default is the model's own.")] = None,
+    guidance: Guidance = None,
     seed: Annotated[int, typer.Option(help="Of the first picture's noise; the others count up.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; the default is the first here.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="bf16, fp16 or fp32; the default is bf16 on cuda.")] = None,
-    resolution: Annotated[str | None, typer.Option(help="Of videos, e.g. 480p.")] = None,
-    aspect_ratio: Annotated[str | None, typer.Option(help="Of videos, height : width, e.g. 9:16.")] = None,
-    duration: Annotated[str | None, typer.Option(help="Of videos, e.g. 2s, or their number of frames.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    resolution: Resolution = None,
+    aspect_ratio: AspectRatio = None,
+    duration: Duration = None,
 ) -> None:
     """Measure methods and peers against each other and against the model without a cache."""
     from tocache.cli.progress import work_bar

@@ -8,31 +8,30 @@ from typing import Annotated
 import typer
 
 from tocache.cli.errors import shown_warnings
+from tocache.cli.options import AspectRatio, Device, Dtype, Duration, Guidance, Model, Prompts, Resolution
 
 
 def compare(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.", show_default=False)],
-    model: Annotated[str, typer.Option(help="A demo, a folder in diffusers' format, or a hub id.")] = "demo:text",
+    model: Model = "demo:text",
     methods: Annotated[
         str,
         typer.Option(help="With options where wished, presets, plan files: toca,fora:interval=4,paper-r70,plan.json"),
     ] = "toca,fora,taylorseer",
-    prompts: Annotated[
-        str, typer.Option(help="How many of the demos' own prompts, or a file with one in each line.")
-    ] = "4",
+    prompts: Prompts = "4",
     prompt: Annotated[
         list[str] | None, typer.Option(help="A prompt, instead of --prompts; may be given several times.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Sampling steps; the default is that of presets and plans, or the model's own.")
     ] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the default is the model's own.")] = None,
+    guidance: Guidance = None,
     seed: Annotated[int, typer.Option(help="Of the first picture's noise; the others count up.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; the default is the first here.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="bf16, fp16 or fp32; the default is bf16 on cuda.")] = None,
-    resolution: Annotated[str | None, typer.Option(help="Of videos, e.g. 480p.")] = None,
-    aspect_ratio: Annotated[str | None, typer.Option(help="Of videos, height : width, e.g. 9:16.")] = None,
-    duration: Annotated[str | None, typer.Option(help="Of videos, e.g. 2s, or their number of frames.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    resolution: Resolution = None,
+    aspect_ratio: AspectRatio = None,
+    duration: Duration = None,
 ) -> None:
     """Draw the same pictures without a cache and with each method, and write a page that shows them side by side.
 

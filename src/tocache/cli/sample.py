@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from tocache.cli.errors import shown_warnings
+from tocache.cli.options import AspectRatio, Device, Dtype, Duration, Guidance, Model, Resolution
 
 
 def sample(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to draw into.", show_default=False)],
-    model: Annotated[str, typer.Option(help="A demo, a folder in diffusers' format, or a hub id.")] = "demo:text",
+    model: Model = "demo:text",
     prompts: Annotated[
         Path | None, typer.Option(help='A prompt in each line; or .jsonl, objects with "prompt".', show_default=False)
     ] = None,
@@ -31,13 +32,13 @@ def sample(
     plan: Annotated[Path | None, typer.Option("--plan", help="A plan that `plan --json` or `tune` saved.")] = None,
     resample: Annotated[bool, typer.Option("--resample", help="Stretch --plan to another number of steps.")] = False,
     steps: Annotated[int | None, typer.Option(help="The default is the preset's, plan's or model's own.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the default is the model's own.")] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; the default is the first here.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="bf16, fp16 or fp32; the default is bf16 on cuda.")] = None,
+    guidance: Guidance = None,
+    device: Device = None,
+    dtype: Dtype = None,
     threads: Annotated[int | None, typer.Option(help="Of a CPU, for each worker; the default is torch's.")] = None,
-    resolution: Annotated[str | None, typer.Option(help="Of videos, e.g. 480p.")] = None,
-    aspect_ratio: Annotated[str | None, typer.Option(help="Of videos, height : width, e.g. 9:16.")] = None,
-    duration: Annotated[str | None, typer.Option(help="Of videos, e.g. 2s, or their number of frames.")] = None,
+    resolution: Resolution = None,
+    aspect_ratio: AspectRatio = None,
+    duration: Duration = None,
     storage: Annotated[str | None, typer.Option(help="Keep features in 8 bits: int8 or fp8.")] = None,
     offload: Annotated[
         bool | None,

@@ -8,21 +8,20 @@ from typing import Annotated
 import typer
 
 from tocache.cli.errors import shown_warnings
+from tocache.cli.options import Device, Dtype, Guidance, Model, Prompts
 
 
 def tune(
     output: Annotated[Path, typer.Option("--output", "-o", help="The plan file to write.", show_default=False)],
-    model: Annotated[str, typer.Option(help="A demo, a folder in diffusers' format, or a hub id.")] = "demo:text",
+    model: Model = "demo:text",
     speedup: Annotated[float, typer.Option(help="FLOPs of the run without a cache ÷ with the plan, at least.")] = 3.0,
-    prompts: Annotated[
-        str, typer.Option(help="How many of the demos' own prompts, or a file with one in each line.")
-    ] = "24",
+    prompts: Prompts = "24",
     steps: Annotated[int | None, typer.Option(help="The default is the model's own.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the default is the model's own.")] = None,
+    guidance: Guidance = None,
     batch: Annotated[int, typer.Option(help="Pictures of one call.")] = 8,
     trials: Annotated[int, typer.Option(help="Settings that the search may try.")] = 24,
-    device: Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; the default is the first here.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="bf16, fp16 or fp32; the default is bf16 on cuda.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
 ) -> None:
     """Find the plan that harms the pictures least at a wished speed-up; --plan of `generate` runs it.
 
