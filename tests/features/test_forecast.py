@@ -217,10 +217,11 @@ def test_nothing_low_is_the_forecast_and_all_of_it_is_reuse(basis):
     torch.testing.assert_close(extrapolate(history, 7, Forecast(basis, 2, STEPS, low=1.0)), history[-1].value)
 
 
+@pytest.mark.parametrize("low", [0.0, 0.5])
 @pytest.mark.parametrize("basis", BASES)
-def test_each_token_is_forecast_by_its_own(basis):
+def test_each_token_is_forecast_by_its_own(basis, low):
     history = [Feature(torch.randn(SHAPE), step) for step in (0, 2, 5)]
-    hows = [Forecast(basis, order, STEPS) for order in range(3)]
+    hows = [Forecast(basis, order, STEPS, low=low) for order in range(3)]
     choice = torch.tensor([[0, 1, 2], [2, 0, 1]], dtype=torch.uint8)
     forecast = extrapolate_each(history, 7, hows, choice)
     for row, token in np.ndindex(2, 3):

@@ -80,15 +80,12 @@ def extrapolate_each(
 ) -> torch.Tensor:
     """The feature at `step`, (rows, tokens, width) in its dtype, of each token by the forecast that is its own.
 
-    `choice` (rows, tokens) are numbers of `hows`. Summed up in float32.
+    `choice` (rows, tokens) are numbers of `hows`.
     """
-    newest, at = history[-1].value, tuple(feature.step for feature in history)
-    table = torch.tensor([how.weights(at, step) for how in hows], device=newest.device)  # (hows, features)
-    weights = table[choice.long()].unsqueeze(-1)  # (rows, tokens, features, 1)
-    total = newest.float() * weights[:, :, -1]
-    for n, feature in enumerate(history[:-1]):
-        total.addcmul_(feature.value.float(), weights[:, :, n])
-    return total.to(newest.dtype)
+    value = extrapolate(history, step, hows[0])
+    for number, how in enumerate(hows[1:], start=1):
+        value = torch.where((choice == number).unsqueeze(-1), extrapolate(history, step, how), value)
+    return value
 
 
 def best_forecasts(

@@ -86,33 +86,28 @@ class HiCache(_Forecasting):
 
 
 @dataclass(frozen=True)
-class FreqCa(_Forecasting):
+class FreqCa(HiCache):
     """FreqCa (Liu et al., arXiv 2510.08669): of what the stack adds, low frequencies are reused, high ones forecast.
 
-    low  share of the frequencies along the tokens, from the lowest, that are reused
-    contraction  of the Hermite polynomials, as in HiCache; the other options are TaylorSeer's
+    low  share of the frequencies along the tokens, from the lowest, that are reused; the other options are HiCache's
 
     The published code caches the stack's output, its cumulative residual; here the input, which is known in every step,
     is left out of it.
     """
 
     name: ClassVar[str] = "freqca"
-    basis: ClassVar[str] = "hermite"
 
-    order: int = 2
     warmup: int = 3
     where: str = "stack"
-    low: float = 0.1
     contraction: float = 0.71
+    low: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check("low", self.low, is_number(self.low, 0, 1), "0 … 1")
-        good = is_number(self.contraction, 0, 1) and self.contraction > 0
-        check("contraction", self.contraction, good, "above 0, up to 1")
 
     def _options(self) -> dict[str, Any]:
-        return {"low": self.low, "contraction": self.contraction}
+        return super()._options() | {"low": self.low}
 
 
 @dataclass(frozen=True)

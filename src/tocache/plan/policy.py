@@ -72,8 +72,8 @@ class Policy:
         _check("low", self.low, 0 <= self.low <= 1, "0 … 1")
         _check("low", self.low, self.stale != "reuse" or self.low == 0, "0 where all is reused")
         _check("adaptive", self.adaptive, isinstance(self.adaptive, bool), "True | False")
-        simple = self.stale != "reuse" and not self.low and not self.offload
-        _check("adaptive", self.adaptive, simple or not self.adaptive, "False with reuse, low frequencies or offload")
+        forecasts = self.stale != "reuse" and not self.offload
+        _check("adaptive", self.adaptive, forecasts or not self.adaptive, "False with reuse or offload")
         _check("clusters", self.clusters, isinstance(self.clusters, int) and self.clusters >= 0, "an integer >= 0")
         _check("propagation", self.propagation, 0 <= self.propagation <= 1, "0 … 1")
         _check("propagation", self.propagation, self.clusters > 0 or self.propagation == 0, "0 without clusters")
