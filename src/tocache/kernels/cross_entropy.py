@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -83,6 +84,7 @@ def entropy_torch(
     return entropy
 
 
+@cache
 def _triton() -> Entropy:
     from tocache.kernels.cross_entropy_triton import MOST_KEYS, entropy_triton
 
