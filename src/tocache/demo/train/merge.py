@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tocache.errors import CheckpointError
+from tocache.machine import device_name
 
 _WEIGHTS = Path("transformer") / "diffusion_pytorch_model.safetensors"
 _CONFIG = Path("transformer") / "config.json"
@@ -44,7 +45,7 @@ def merge(base: Path, grown: Path, small: Path, out: Path) -> Path:
         "steps": 0,
         "pictures seen": 0,
         "minutes": 0.0,
-        "device": "threads of any CPU",
+        "device": device_name(torch.device("cpu")),
         "torch": torch.__version__,
     }
     (out / "run.json").write_text(json.dumps(run, indent=2) + "\n")
