@@ -185,14 +185,25 @@ def test_label_map_agrees_with_the_things(seed: int, index: int, kind: Kind, tim
     labels = label_map([scene], 16, time=time)[0]
     numbers = {1 + SHAPES.index(t.shape) * len(COLOURS) + COLOURS.index(t.colour): t for t in scene.things}
     assert set(labels.unique().tolist()) == {0, *numbers}
+    shares = {number: covered(thing, *thing.at(time), cells=16) for number, thing in numbers.items()}
     for number, thing in numbers.items():
         x, y = thing.at(time)
         row, column = (labels == number).nonzero().T
         distance = torch.hypot((column + 0.5) / 16 - x, (row + 0.5) / 16 - y)
         assert distance.max() < 1.35 * thing.radius + 0.045  # half a cell's diagonal beyond the farthest corner
-        # A cell belongs to a thing from a share of 0.35 on, so that as many cells are counted as it covers, and edges.
-        area = AREAS[thing.shape] * thing.radius**2 * 16**2
-        assert 0.7 * area < len(row) < 1.6 * area + 2
+        # a cell belongs to a thing from a share of 0.35 on, unless the corner of another covers more of it
+        share, rival = shares[number], torch.stack([*shares.values()]).amax(dim=0)
+        assert (labels[(share > 0.40) & (share == rival)] == number).all()
+        assert (labels[share < 0.30] != number).all()
+
+
+def covered(thing: Thing, x: float, y: float, cells: int) -> torch.Tensor:
+    """(cells, cells): the share of each cell that a thing at (x, y) covers, counted on 32 × 32 points."""
+    line = (torch.arange(32 * cells) + 0.5) / (32 * cells)
+    down, along = torch.meshgrid((line - y) / thing.radius, (line - x) / thing.radius, indexing="ij")
+    cos, sin = math.cos(thing.angle), math.sin(thing.angle)
+    inside = DISTANCES[thing.shape](cos * along + sin * down, cos * down - sin * along) < 0
+    return inside.float().view(cells, 32, cells, 32).mean(dim=(1, 3))
 
 
 def test_label_map_of_a_still_scene_by_hand() -> None:
