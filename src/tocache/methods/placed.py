@@ -16,7 +16,7 @@ from tocache.plan.schedule import Listed
 
 @dataclass(frozen=True)
 class Placed(Method):
-    """Reuse between full steps, where `tocache tune` found them to matter (no paper); the defaults were found on demo:text.
+    """Reuse between full steps, where `tocache tune` found them to matter (no paper); by default as on demo:text.
 
     full   the full steps, in ascending order, the first of them 0
     of     the number of steps that they were found for; a run of another number moves them in proportion
