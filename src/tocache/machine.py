@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+_BFLOAT16 = ("amx_bf16", "avx512_bf16")  # as Linux names what multiplies in it
 _PACKAGES = ("tocache", "torch", "diffusers", "transformers", "accelerate", "cache-dit", "torchmetrics", "numpy")
 
 
@@ -34,12 +35,16 @@ def device_name(device: torch.device) -> str:
     """A GPU's name, or how many threads of which processor, with what it has for half precision."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    file = Path("/proc/cpuinfo")
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    text = _processor()
     names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
-    flags = "".join(f" {flag}" for flag in ("amx_bf16", "avx512_bf16") if flag in text)
+    flags = "".join(f" {flag}" for flag in _BFLOAT16 if flag in text)
     return f"{torch.get_num_threads()} threads of {name}{flags}"
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is in the hardware: any GPU, and the processors that say so. Convolutions gain most by it."""
+    return device.type == "cuda" or any(flag in _processor() for flag in _BFLOAT16)
 
 
 def installed_version(package: str) -> str | None:
@@ -48,6 +53,12 @@ def installed_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _processor() -> str:
+    """What Linux says of it; empty elsewhere."""
+    file = Path("/proc/cpuinfo")
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
 def _commit() -> str | None:

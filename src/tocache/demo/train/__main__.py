@@ -24,6 +24,13 @@ Side = Annotated[
     int, typer.Option(help="Of the pictures in pixels: begin with half of the last one, go on with --start.")
 ]
 Start = Annotated[Path | None, typer.Option(help="Pipeline to begin with, such as the export of another run.")]
+Halves = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Different pictures of half the side: with any, three of four steps learn from twice as many of these.",
+    ),
+]
 Words = Annotated[Path | None, typer.Option(help="Export of the text encoder, for text and video.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Bf16 = Annotated[
@@ -141,6 +148,7 @@ def _latent_command(
         side: Side = side,
         start: Start = None,
         words: Words = None,
+        halves: Halves = 0,
         width: int = 128,
         depth: int = depth,
         heads: int = 4,
@@ -165,6 +173,7 @@ def _latent_command(
             size=Size(width, depth, heads),
             start=start,
             words=words,
+            halves=halves,
         )
         half = bf16 if bf16 is not None else place.type != "cpu"
         settings = Settings(steps, batch, rate, seed, muon=muon, autocast=half)

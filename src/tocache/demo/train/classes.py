@@ -47,11 +47,11 @@ class ClassTask(LatentTask):
         return model
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        chosen = torch.randint(0, len(self.latents), (self.batch,), generator=generator)
-        dropped = torch.rand(self.batch, generator=generator) < _DROPPED
-        labels = torch.where(dropped, _NULL, self.labels[chosen].long()).to(self.device)
-        clean = self.latents[chosen].float().to(self.device)
-        times = torch.randint(0, self.scheduler.config.num_train_timesteps, (self.batch,), generator=generator)
+        source, chosen = self.batch_of(step, generator)
+        dropped = torch.rand(len(chosen), generator=generator) < _DROPPED
+        labels = torch.where(dropped, _NULL, source.labels[chosen].long()).to(self.device)
+        clean = source.latents[chosen].float().to(self.device)
+        times = torch.randint(0, self.scheduler.config.num_train_timesteps, (len(chosen),), generator=generator)
         times = times.to(self.device)
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
         noisy = self.scheduler.add_noise(clean, noise, times)
@@ -81,10 +81,10 @@ class ClassTask(LatentTask):
         pipe.register_to_config(id2label=names)
         return pipe
 
-    def pictures(self, first: int, number: int) -> tuple[Tensor, Tensor]:
+    def pictures(self, side: int, first: int, number: int) -> tuple[Tensor, Tensor]:
         digits = [draw_digit(self.seed, first + i) for i in range(number)]
         labels = torch.tensor([digit.label for digit in digits], dtype=torch.uint8)
-        return 2 * render_digits(digits, self.side, device=self.device) - 1, labels
+        return 2 * render_digits(digits, side, device=self.device) - 1, labels
 
 
 def new_transformer(size: Size) -> DiTTransformer2DModel:

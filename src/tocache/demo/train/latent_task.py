@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,15 @@ from torch import Tensor, nn
 from tocache.demo.train.latents import cached_latents
 
 _LAYOUT = 0.1  # weight of the layout loss
+_TURNS = 4  # one step in so many is at the whole side, where there are halves
+
+
+class Latents(NamedTuple):
+    """Of pictures or clips: `latents` (count, channels, …) in float16 and `labels` (count, …)."""
+
+    side: int
+    latents: Tensor
+    labels: Tensor
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,8 @@ class LatentTask(ABC):
         side: of the pictures in pixels; half of it gives a quarter of the tokens and is four times as fast.
         start: folder of a pipeline to begin with, such as the export of a run of another `side`.
         words: folder with a text encoder that has learned to read and is left as it is; without, one is trained along.
+        halves: how many pictures there are at half the side. With any, three of four steps learn from twice as many of
+            them at once, for less than the fourth step costs: what goes where is the same at both sizes.
     """
 
     name: str
@@ -68,19 +80,21 @@ class LatentTask(ABC):
         size: Size,
         start: Path | None = None,
         words: Path | None = None,
+        halves: int = 0,
     ) -> None:
         torch.manual_seed(seed)
         self.seed, self.batch, self.device, self.side, self.cache = seed, batch, device, side, cache
         self.model: nn.Module = self.new_model(size, start, words).to(device)
         self.vae = self.load_vae(vae)
-        self.latents, self.labels = self.load_latents(pictures)
+        self.whole = self.load_latents(pictures, side)
+        self.half = self.load_latents(halves, side // 2) if halves else None
 
     @abstractmethod
     def new_model(self, size: Size, start: Path | None, words: Path | None) -> nn.Module:
         """What is trained, on the CPU, with `transformer` in it or equal to it; weights from torch's generator."""
 
     @abstractmethod
-    def pictures(self, first: int, number: int) -> tuple[Tensor, Tensor]:
+    def pictures(self, side: int, first: int, number: int) -> tuple[Tensor, Tensor]:
         """What `encode` takes, from picture number `first` on, and an integer tensor of labels, (number, …) both."""
 
     @abstractmethod
@@ -91,10 +105,17 @@ class LatentTask(ABC):
         """The autoencoder, frozen by being no part of `model`."""
         return AutoencoderKL.from_pretrained(folder).to(self.device, memory_format=torch.channels_last).eval()
 
-    def load_latents(self, count: int) -> tuple[Tensor, Tensor]:
-        """Latents (count, channels, …) in float16, and labels (count, …)."""
-        name = f"{self.name}-{self.seed}-{self.side}"
-        return cached_latents(self.cache, name, count, self.pictures, self.encode)
+    def load_latents(self, count: int, side: int) -> Latents:
+        """Of `count` pictures of one side."""
+        name = f"{self.name}-{self.seed}-{side}"
+        made = cached_latents(self.cache, name, count, functools.partial(self.pictures, side), self.encode)
+        return Latents(side, *made)
+
+    def batch_of(self, step: int, generator: torch.Generator) -> tuple[Latents, Tensor]:
+        """The pictures that a step learns from, and which of them."""
+        small = self.half is not None and step % _TURNS != _TURNS - 1
+        source = self.half if self.half is not None and small else self.whole
+        return source, torch.randint(0, len(source.latents), (self.batch * (2 if small else 1),), generator=generator)
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Pictures (B, 3, side, side) in [-1, 1] to latents, as the pipeline's denoiser sees them."""

@@ -11,6 +11,8 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tocache.machine import multiplies_bfloat16
+
 _BATCH = 32
 _SHARD = 4096
 
@@ -55,7 +57,7 @@ def _encoded(
     latents, labels = [], []
     for start in range(first, first + number, _BATCH):
         x, label = pictures(start, min(_BATCH, first + number - start))
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=multiplies_bfloat16(x.device)):
             latents.append(encode(x).half().cpu())
         labels.append(label.cpu())
     return {"latents": torch.cat(latents).contiguous(), "labels": torch.cat(labels).contiguous()}

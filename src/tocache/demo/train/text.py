@@ -99,20 +99,21 @@ class TextTask(LatentTask):
     @cached_property
     def captions(self) -> list[str]:
         """Of the pictures, in their order."""
-        return [draw_scene(self.seed, i).caption for i in range(len(self.latents))]
+        sources = [self.whole] if self.half is None else [self.whole, self.half]
+        return [draw_scene(self.seed, i).caption for i in range(max(len(source.latents) for source in sources))]
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        chosen = torch.randint(0, len(self.latents), (self.batch,), generator=generator)
-        dropped = torch.rand(self.batch, generator=generator) < _DROPPED
+        source, chosen = self.batch_of(step, generator)
+        dropped = torch.rand(len(chosen), generator=generator) < _DROPPED
         captions = ["" if drop else self.captions[i] for i, drop in zip(chosen.tolist(), dropped, strict=True)]
         text = self.tokenizer(captions, padding="longest", return_tensors="pt").to(self.device)
-        clean = self.latents[chosen].float().to(self.device)
-        sigma = (_TIMES + torch.randn(self.batch, generator=generator)).sigmoid().to(self.device)
+        clean = source.latents[chosen].float().to(self.device)
+        sigma = (_TIMES + torch.randn(len(chosen), generator=generator)).sigmoid().to(self.device)
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
         share = sigma[:, None, None, None]
         noisy = (1 - share) * clean + share * noise
         velocity, layout = self.model(text.input_ids, text.attention_mask, noisy, sigma)
-        return flow_loss(velocity, noise - clean, layout, self.labels[chosen])
+        return flow_loss(velocity, noise - clean, layout, source.labels[chosen])
 
     def sample(self, folder: Path) -> str:
         pipe = self.pipeline()
@@ -143,8 +144,7 @@ class TextTask(LatentTask):
             ),
         )
 
-    def pictures(self, first: int, number: int) -> tuple[Tensor, Tensor]:
+    def pictures(self, side: int, first: int, number: int) -> tuple[Tensor, Tensor]:
         scenes: list[Scene] = [draw_scene(self.seed, first + i) for i in range(number)]
-        cells = self.side // 16
-        labels = label_map(scenes, cells, device=self.device).flatten(1).to(torch.uint8)
-        return 2 * render(scenes, self.side, device=self.device) - 1, labels
+        labels = label_map(scenes, side // 16, device=self.device).flatten(1).to(torch.uint8)
+        return 2 * render(scenes, side, device=self.device) - 1, labels

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import T5EncoderModel
 
 from tocache.demo.train.clips import FRAMES, clip_latents, clips, load_video_vae
-from tocache.demo.train.latent_task import LatentTask, Size, flow_loss
+from tocache.demo.train.latent_task import Latents, LatentTask, Size, flow_loss
 from tocache.demo.train.pictures import save_grid
 from tocache.demo.train.text_encoder import SCORE_WORDS, load_words, new_text_encoder, new_tokenizer, resized
 from tocache.demo.world.scene import COLOURS, SHAPES
@@ -125,22 +125,20 @@ class VideoTask(LatentTask):
     def load_vae(self, folder: Path) -> AutoencoderKLOpenSora:
         return load_video_vae(folder, self.device)
 
-    def load_latents(self, count: int) -> tuple[Tensor, Tensor]:
-        self._count = count
+    def load_latents(self, count: int, side: int) -> Latents:
+        # read, or made, only where latents of clips are missing
+        self._frames = functools.cache(
+            functools.partial(clip_latents, self.cache, self.seed, side, count, self.vae, self.device)
+        )
         # a temporal half that was trained on needs other latents, and both are there while one tries it out
         self.name = f"{type(self).name}-{_fingerprint(self.vae.temporal_vae)}"
-        made = super().load_latents(count)
-        self.__dict__.pop("_frames", None)  # three times as large as what is made of it
+        made = super().load_latents(count, side)
+        self._frames.cache_clear()  # three times as large as what is made of it
         return made
 
-    @functools.cached_property
-    def _frames(self) -> tuple[Tensor, Tensor]:
-        """Latents of the clips' frames, and labels: read, or made, only where latents of clips are missing."""
-        return clip_latents(self.cache, self.seed, self.side, self._count, self.vae, self.device)
-
-    def pictures(self, first: int, number: int) -> tuple[Tensor, Tensor]:
+    def pictures(self, side: int, first: int, number: int) -> tuple[Tensor, Tensor]:
         """Clips, as latents of their frames (number, C, FRAMES, side / 8, side / 8), and `contents`."""
-        latents, labels = (kept[first : first + number] for kept in self._frames)
+        latents, labels = (kept[first : first + number] for kept in self._frames())
         return latents.float().to(self.device), labels
 
     def encode(self, pictures: Tensor) -> Tensor:
@@ -151,25 +149,26 @@ class VideoTask(LatentTask):
     @functools.cached_property
     def captions(self) -> list[str]:
         """Of the clips, in their order."""
-        return [scene.caption for scene in clips(self.seed, 0, len(self.latents))]
+        sources = [self.whole] if self.half is None else [self.whole, self.half]
+        return [scene.caption for scene in clips(self.seed, 0, max(len(source.latents) for source in sources))]
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        chosen = torch.randint(0, len(self.latents), (self.batch,), generator=generator)
-        dropped = torch.rand(self.batch, generator=generator) < _DROPPED
-        bare = torch.rand(self.batch, generator=generator) < _BARE
+        source, chosen = self.batch_of(step, generator)
+        dropped = torch.rand(len(chosen), generator=generator) < _DROPPED
+        bare = torch.rand(len(chosen), generator=generator) < _BARE
         prompts = [
             plain(self.captions[i] if without else with_scores(self.captions[i]))
             for i, without in zip(chosen.tolist(), bare, strict=True)
         ]
         text = self.tokenizer(prompts, padding="longest", return_tensors="pt").to(self.device)
-        clean = self.latents[chosen].float().to(self.device)
-        times = 1000 * torch.randn(self.batch, generator=generator).sigmoid()
-        times = self.scheduler.moved(times, self.side, self.side, FRAMES).to(self.device)
+        clean = source.latents[chosen].float().to(self.device)
+        times = 1000 * torch.randn(len(chosen), generator=generator).sigmoid()
+        times = self.scheduler.moved(times, source.side, source.side, FRAMES).to(self.device)
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
-        fps = torch.randint(_RATES[0], _RATES[1] + 1, (self.batch,), generator=generator).to(self.device)
+        fps = torch.randint(_RATES[0], _RATES[1] + 1, (len(chosen),), generator=generator).to(self.device)
         noisy = self.scheduler.add_noise(clean, noise, times)
         velocity, layout = self.model(text.input_ids, text.attention_mask, dropped.to(self.device), noisy, times, fps)
-        return flow_loss(velocity, clean - noise, layout, self.labels[chosen])
+        return flow_loss(velocity, clean - noise, layout, source.labels[chosen])
 
     def sample(self, folder: Path) -> str:
         pipe = self.pipeline()
