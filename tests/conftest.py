@@ -39,6 +39,7 @@ class Case:
     scores: dict[str, float] = field(default_factory=lambda: {"influence": 1.0})  # of its recipe
     steps: int = 12
     needs: tuple[str, ...] = ()
+    asked: str | None = None  # the argument that takes the prompts, where it is not the first
 
     def make(self, **options: Any) -> Any:
         pipe = self.build(**self.sizes | options)
@@ -50,8 +51,10 @@ class Case:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         prompts = [self.prompts[seed % len(self.prompts)] for seed in seeds]
         arguments: dict[str, Any] = {"num_inference_steps": self.steps, "output_type": "pt", "generator": generators}
+        arguments |= self.call | options
+        drawn = pipe(prompts, **arguments) if self.asked is None else pipe(**{self.asked: prompts}, **arguments)
         # DiTPipeline answers output_type="pt" with an array before diffusers 0.41
-        return torch.as_tensor(getattr(pipe(prompts, **arguments | self.call | options), self.output))
+        return torch.as_tensor(getattr(drawn, self.output))
 
 
 TEXTS = ("a red circle", "a blue square above a circle", "sea")

@@ -25,6 +25,7 @@ from tocache.plan import (
     load_plan,
     save_plan,
 )
+from tocache.plan.anatomy import IMAGE_FIRST, JOINT
 from tocache.presets import DEFAULT, PRESETS, preset
 
 # Short names of the dtypes that features may have; torch's own names are understood as well.
@@ -288,8 +289,8 @@ def _anatomy(
 
 def _with_side(shape: Pass, side: int) -> Pass:
     tokens = dict(shape.tokens, image=side * side)
-    if "joint" in tokens:
-        tokens["joint"] = tokens["image"] + tokens["text"]
+    for joined in tokens.keys() & {JOINT, IMAGE_FIRST}:
+        tokens[joined] = tokens["image"] + tokens["text"]
     return replace(shape, tokens=tokens, grid=(side, side))
 
 

@@ -55,7 +55,7 @@ def lattice(tokens: int, grid: Sequence[int] | None, most: int) -> Lattice:
 
 def text_before(anatomy: Anatomy, site: Site) -> int:
     """How many tokens of `site` stand before those of the image: the text's in a joint stream."""
-    return anatomy.tokens(site) - anatomy.shape.tokens["image"]
+    return anatomy.before_image(site) or 0
 
 
 def sites_of(anatomy: Anatomy, kinds: Sequence[str] | None = None) -> list[int]:
@@ -64,7 +64,7 @@ def sites_of(anatomy: Anatomy, kinds: Sequence[str] | None = None) -> list[int]:
     Raises OptionError where the model has none, naming the kinds that it has.
     """
     wanted = (MLP, PARALLEL) if kinds is None else tuple(kinds)
-    passed = {i: site for i, site in enumerate(anatomy.sites) if site.group in ("image", "joint")}
+    passed = {i: site for i, site in enumerate(anatomy.sites) if anatomy.before_image(site) is not None}
     inside = {name for site in passed.values() if site.kind == PARALLEL for name in site.inside}
     found = [i for i, site in passed.items() if site.kind in wanted and site.name not in inside]
     known = {site.kind for site in passed.values() if site.name not in inside}

@@ -112,6 +112,7 @@ def _fresh(drawn: Drawn, members: list[int]) -> tuple[NDArray[np.uint8], NDArray
                 elif amounts[step, number, i] > 0:
                     index = choices[step, number, site.name]
                     counts = np.bincount(index.numpy().ravel(), minlength=anatomy.tokens(site))
-                    share += counts[text_before(anatomy, site) :] / len(index)
+                    before = text_before(anatomy, site)
+                    share += counts[before : before + len(share)] / len(index)
             fresh[step, k] = np.rint(255 * share / plan.passes)
     return fresh, amounts[:, 0, members]

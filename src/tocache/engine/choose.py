@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from tocache.features import PassCache
 from tocache.plan.plan import Plan
@@ -34,19 +35,24 @@ def choose(
     step: int,
     generator: torch.Generator,
     clusters: torch.Tensor | None = None,
+    present: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """(rows, count) int64 tokens that site `i` of pass `number` computes, best first (ToCa §3.3).
 
     `x` is the site's input (rows, tokens, width); `home` is the last site of the scope that shares this choice. Of
-    `clusters` (rows, tokens) the best token of each comes first.
+    `clusters` (rows, tokens) the best token of each comes first. Those that are not `present` (rows, tokens) come last.
     """
     policy, shape = plan.policy, plan.anatomies[number].shape
     rows, tokens = x.shape[0], x.shape[1]
     together = policy.together and shape.halves is not None
     is_sum = policy.combine == "sum"
+    if present is not None and together:  # both halves choose alike, among the tokens that both have
+        present = present.unflatten(0, (2, -1)).all(dim=0).repeat(2, 1)
     score = torch.full((rows, tokens), 0.0 if is_sum else 1.0, device=x.device)
     for name, weight in policy.scores.items():
         base = _base_score(name, plan, number, i, home, cache, x, together, generator)
+        if present is not None:  # of length 1 over the tokens that there are
+            base = F.normalize(base.masked_fill(~present, 0.0), dim=1)
         score = score + weight * base if is_sum else score * base**weight
     if policy.staleness:
         ages = cache.fresh_at[home]
@@ -56,6 +62,8 @@ def choose(
         score = weigh(score, age, weight=policy.staleness, interval=policy.interval)
     if policy.spread and shape.grid is not None:
         score = _spread(score, plan, number, i)
+    if present is not None:
+        score = score.masked_fill(~present, -torch.inf)
     return select_top(score, count) if clusters is None else select_from_clusters(score, clusters, count)
 
 
@@ -94,11 +102,13 @@ def _base_score(
 
 
 def _spread(score: torch.Tensor, plan: Plan, number: int, i: int) -> torch.Tensor:
-    """The bonus of s4, on the image tokens; text tokens of a joint stream stand before them and keep their score."""
-    shape, site, policy = plan.anatomies[number].shape, plan.sites[i], plan.policy
-    if site.group not in ("image", "joint"):
+    """The bonus of s4, on the image tokens; text tokens of a joint stream keep their score."""
+    anatomy, policy = plan.anatomies[number], plan.policy
+    before = anatomy.before_image(plan.sites[i])
+    if before is None:
         return score
+    shape = anatomy.shape
     assert shape.grid is not None
-    text = shape.tokens[site.group] - shape.tokens["image"]
-    image = spread_bonus(score[:, text:], shape.grid, size=policy.spread_size, weight=policy.spread)
-    return torch.cat([score[:, :text], image], dim=1)  # (rows, text + image)
+    after = before + shape.tokens["image"]
+    image = spread_bonus(score[:, before:after], shape.grid, size=policy.spread_size, weight=policy.spread)
+    return torch.cat([score[:, :before], image, score[:, after:]], dim=1)  # (rows, tokens)

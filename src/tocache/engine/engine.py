@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from tocache.engine.intercept import Call, Handler, intercept, plain_class, release
-from tocache.engine.layers import ModuleHandler, layer_of
+from tocache.engine.layers import layer_of
 from tocache.engine.record import Record
 from tocache.engine.regions import BlockHandler, RegionLayer
 from tocache.engine.run import Planner, Run
+from tocache.engine.visit import ModuleHandler
 from tocache.engine.wiring import Family, Guidance, TokenWise
 from tocache.errors import AttachError, RunError, TocacheWarning
 from tocache.plan.anatomy import REGION, Anatomy
@@ -210,6 +211,7 @@ class Engine:
             return call(*args, **kwargs)
         assert run.now is not None
         run.now.alike = self.family.alike(transformer, arguments)
+        run.now.present = partial(self.family.present, transformer, arguments)
         self.record = run.record
         self._prepare(run)
         copied = run.copied()
@@ -259,9 +261,9 @@ class Engine:
         if run is None or run.now is None:
             return call(*args, **kwargs)
         if args:
-            return handler(run.now, args[0], lambda x: call(x, *args[1:], **kwargs))
+            return handler(run.now, args[0], lambda x, **others: call(x, *args[1:], **kwargs | others))
         name = next(iter(kwargs))
-        return handler(run.now, kwargs[name], lambda x: call(**kwargs | {name: x}))
+        return handler(run.now, kwargs[name], lambda x, **others: call(**kwargs | {name: x} | others))
 
     def _call_block(self, handler: BlockHandler, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run = self.run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,6 +44,7 @@ class PassRun:
         self.features: list[int] = kept.features[step, number].tolist()
         self.keep: list[int] = kept.keep[step, number].tolist()
         self.computed = [SKIPPED] * len(plan.sites)
+        self.present: Callable[[], Mapping[str, torch.Tensor]] = dict  # (rows, tokens) by group: what is no padding
         self.alike = True  # whether all tokens of a row are modulated alike, so that a norm may be given some of them
         # the sites that read features which are kept on the host, in order
         self.reads = [i for i, amount in enumerate(self.amounts) if amount >= 0] if plan.policy.offload else []
@@ -113,8 +114,11 @@ class PassRun:
         index = self._shared(i)
         if index is None:
             home, count = self.run.home[i], self.choices[i]
+            present = self.present().get(self.plan.sites[i].group)
             clusters = self._cluster(home, x) if self.plan.policy.clusters else None
-            index = choose(self.plan, self.number, i, home, self.cache, x, count, self.step, self.run.dice, clusters)
+            index = choose(
+                self.plan, self.number, i, home, self.cache, x, count, self.step, self.run.dice, clusters, present
+            )
             self.run.chosen[self.number, home] = index
             self._age(i, home, index)
         index = index[:, :amount]

@@ -22,6 +22,13 @@ class Seen:
     scale: float | None
     plain: bool  # neither causal nor with dropout
 
+    def attend(self) -> torch.Tensor:
+        """What a plain call returns, (rows, heads, queries, channels)."""
+        grouped = self.key.shape[1] != self.query.shape[1]
+        return F.scaled_dot_product_attention(
+            self.query, self.key, self.value, attn_mask=self.mask, scale=self.scale, enable_gqa=grouped
+        )
+
 
 class Probe(TorchFunctionMode):
     """While active, hands every call of `F.scaled_dot_product_attention` in this thread to `look`.

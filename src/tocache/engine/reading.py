@@ -26,7 +26,8 @@ def read_self_attention(run: PassRun, wiring: Attention, compute: Callable[[], A
     tokens = [run.tokens(group) for group in wiring.groups]
 
     def look(seen: Seen) -> torch.Tensor | None:
-        if found or not seen.plain:  # adapters may attend again, to tokens of their own
+        # adapters may attend again, to tokens of their own, and kept keys of other tokens may have joined these
+        if found or not seen.plain or seen.key.shape[2] != sum(tokens):
             return None
         if keeps_pairs and seen.mask is None:
             run.note_pairs(sites[0], seen.key, seen.value)
@@ -57,11 +58,7 @@ def _attend_and_sum(seen: Seen) -> tuple[torch.Tensor, torch.Tensor]:
     if mask is None or mask.dtype != torch.bool or mask.dim() != 4 or mask.shape[2] != 1:
         return attention_with_column_sums(query, key, seen.value, mask=mask, scale=seen.scale)
     # keys that the mask hides are padding, and what padding asks for must not depend on how much of it a batch has
-    grouped = key.shape[1] != query.shape[1]
-    output = F.scaled_dot_product_attention(
-        query, key, seen.value, attn_mask=mask, scale=seen.scale, enable_gqa=grouped
-    )
-    return output, attention_column_sums(query, key, mask=mask & mask.transpose(2, 3), scale=seen.scale)
+    return seen.attend(), attention_column_sums(query, key, mask=mask & mask.transpose(2, 3), scale=seen.scale)
 
 
 def attend_rows(run: PassRun, site: int, index: torch.Tensor, compute: Callable[[], torch.Tensor]) -> torch.Tensor:

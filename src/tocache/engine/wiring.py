@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import torch
+
 from tocache.plan.anatomy import Anatomy, Pass
 
 
@@ -21,6 +23,18 @@ class TokenWise:
     site: str
     module: str
     norm: str | None = None
+
+
+@dataclass(frozen=True)
+class Shared:
+    """An MLP that serves several streams of a block, called once for each in the order of `sites`.
+
+    `norms` are as in `TokenWise`, one for each site.
+    """
+
+    sites: tuple[str, ...]
+    module: str
+    norms: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,23 @@ class Fused:
     outputs: tuple[str, ...] = ()
 
 
-Layer = TokenWise | Attention | Fused
+@dataclass(frozen=True)
+class Merged:
+    """A single-stream block whose attention holds the MLP as well: one projection for both, and one output projection.
+
+    `attention_site` is the result of the attention before that projection, `site` what `module` returns. `positions` is
+    the argument by which `module` gets those of its tokens, and works without.
+    """
+
+    attention_site: str
+    site: str
+    norm: str
+    module: str
+    group: str = "joint"
+    positions: str = "image_rotary_emb"
+
+
+Layer = TokenWise | Shared | Attention | Fused | Merged
 
 
 @dataclass(frozen=True)
@@ -111,6 +141,10 @@ class Family(Protocol):
 
     def alike(self, transformer: Any, arguments: Mapping[str, Any]) -> bool:
         """Whether a forward with these arguments modulates all tokens of a row alike; reads shapes only."""
+        ...
+
+    def present(self, transformer: Any, arguments: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
+        """Which tokens are no padding, by group; asked where tokens are chosen."""
         ...
 
     def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:

@@ -40,17 +40,17 @@ def fresh_by_step(recorded: Trace) -> Freshness | None:
         return None
     tokens = shape.tokens["image"]
     computed = computed_table(recorded.record, plan)
-    sites = [(i, site) for i, site in enumerate(plan.sites) if site.rows and site.group != "text"]
+    places = [(i, site, plan.anatomies[0].before_image(site)) for i, site in enumerate(plan.sites) if site.rows]
+    sites = [(i, site, before) for i, site, before in places if before is not None]
     total: Freshness = np.zeros((plan.steps, tokens))
-    for i, site in sites:
-        before = shape.tokens[site.group] - tokens  # text tokens that stand before the image's in a joint stream
+    for i, site, before in sites:
         for step, number in np.ndindex(*computed.shape[:2]):
             if computed[step, number, i] == ALL:
                 total[step] += 1
             elif computed[step, number, i] > 0:
                 index = recorded.choices[step, number, site.name]
                 counts = np.bincount(index.numpy().ravel(), minlength=before + tokens)
-                total[step] += counts[before:] / index.shape[0]
+                total[step] += counts[before : before + tokens] / index.shape[0]
     share = total / max(1, computed.shape[1] * len(sites))
     by_step: Freshness = share.reshape(plan.steps, *shape.grid)
     return by_step

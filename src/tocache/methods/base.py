@@ -60,7 +60,7 @@ def fill_table(
             fresh[full, p, i] = ALL
             if budget is not None and site.rows:
                 for step in np.flatnonzero(~full):
-                    fresh[step, p, i] = budget.tokens(int(step), steps, site, anatomy.tokens(site))
+                    fresh[step, p, i] = budget.tokens(int(step), steps, site, anatomy.counted(site))
     return fresh
 
 

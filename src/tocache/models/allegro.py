@@ -6,17 +6,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tocache.engine.wiring import Guidance
-from tocache.models.base import in_one_batch, itemsize_of, unpublished
-from tocache.models.separable import Module, Separable
+from tocache.models.base import itemsize_of, unpublished
+from tocache.models.separable import CROSS_NOTES, Module, Separable
+from tocache.models.stacked import Blocks, Stacked
 from tocache.plan.anatomy import CROSS_ATTENTION, MLP, UNCOND_COND, Pass
 
 ALLEGRO = unpublished("allegro", CROSS_ATTENTION, MLP)
+# attention to the text reads the token stream itself
+BLOCK = Separable(Module("attn1", "norm1"), Module("ff", "norm2"), cross=Module("attn2"))
 
 _TEXT = 512
 
 
-class Allegro(Separable):
+class Allegro(Stacked):
     """diffusers' AllegroTransformer3DModel."""
 
     name = "allegro"
@@ -24,23 +26,19 @@ class Allegro(Separable):
     recipes = (ALLEGRO,)
     default_steps = 100
     default_guidance = 7.5
-    attention = Module("attn1", "norm1")
-    cross = Module("attn2")  # it reads the token stream itself
-    mlp = Module("ff", "norm2")
+    stacked = (Blocks("transformer_blocks", BLOCK),)
+    halves = UNCOND_COND
+    notes = CROSS_NOTES
 
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
         rows, _, *latent = arguments["hidden_states"].shape
         grid, text = _grid(transformer, latent), arguments["encoder_hidden_states"].shape[-2]
         return Pass(rows, {"image": math.prod(grid)}, grid, itemsize=itemsize_of(transformer), context=text)
 
-    def default_pass(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> Pass:
+    def usual(self, transformer: Any) -> Pass:
         config = transformer.config
-        rows, halves = (2 * pictures, UNCOND_COND) if guided else (pictures, None)
         grid = _grid(transformer, (config.sample_frames, config.sample_height, config.sample_width))
-        return Pass(rows, {"image": math.prod(grid)}, grid, halves, itemsize=itemsize, context=_TEXT)
-
-    def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        return in_one_batch(arguments, UNCOND_COND)
+        return Pass(1, {"image": math.prod(grid)}, grid, context=_TEXT)
 
 
 def _grid(transformer: Any, latent: Any) -> tuple[int, ...]:

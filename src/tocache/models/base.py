@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
+
 from tocache.engine.intercept import plain_class
 from tocache.engine.wiring import Guidance, Layer, Stack
 from tocache.plan.anatomy import Anatomy, Pass
@@ -63,6 +65,10 @@ class ModelFamily(ABC):
         """Whether a forward with these arguments modulates all tokens of a row alike; from shapes alone."""
         return True
 
+    def present(self, transformer: Any, arguments: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
+        """(rows, tokens) bool by group: which tokens are no padding; without the groups that have none."""
+        return {}
+
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
         """What the batches of a pipeline's call mean; rows are independent where nothing else is known."""
         return Guidance()
@@ -114,8 +120,16 @@ def patched(transformer: Any, latents: Any) -> tuple[int, tuple[int, int]]:
     return rows, (height // patch, width // patch)
 
 
+def present_tokens(lengths: Sequence[int], tokens: int, device: torch.device) -> torch.Tensor:
+    """(rows, tokens) bool: the first tokens of each row, as many as its length."""
+    return torch.arange(tokens, device=device) < torch.tensor(lengths, device=device)[:, None]
+
+
 def width_of(transformer: Any) -> int:
     """Channels of the token stream."""
+    for name in ("hidden_size", "dim"):  # what some classes call it
+        if (width := transformer.config.get(name)) is not None:
+            return int(width)
     return int(transformer.config.num_attention_heads * transformer.config.attention_head_dim)
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from tocache.engine.wiring import Attention, Guidance, Layer, Stack, TokenWise
-from tocache.models.base import ModelFamily, in_one_batch, itemsize_of, unpublished, width_of
-from tocache.models.costs import attention_cost, token_cost
+from tocache.models.base import itemsize_of, unpublished
 from tocache.models.double_stream import joint_tokens
-from tocache.plan.anatomy import MLP, SELF_ATTENTION, UNCOND_COND, Anatomy, Cost, Pass, Site
-
-STACK = "transformer_blocks"
+from tocache.models.separable import Module, Separable
+from tocache.models.stacked import Blocks, Stacked
+from tocache.plan.anatomy import MLP, UNCOND_COND, Pass
 
 COGVIDEOX = unpublished("cogvideox", MLP)
+# norm2 gives both streams, and the MLP reads them joined
+BLOCK = Separable(Module("attn1", "norm1"), Module("ff"), group="joint", outputs=("image", "text"))
 
 
-class CogVideoX(ModelFamily):
+class CogVideoX(Stacked):
     """diffusers' CogVideoXTransformer3DModel."""
 
     name = "cogvideox"
@@ -25,19 +25,8 @@ class CogVideoX(ModelFamily):
     recipes = (COGVIDEOX,)
     default_steps = 50
     default_guidance = 6.0
-
-    def layers(self, transformer: Any) -> Sequence[Layer]:
-        layers: list[Layer] = []
-        for b in range(len(transformer.transformer_blocks)):
-            path = f"{STACK}.{b}"
-            attention = f"{path}.attn1"
-            layers.append(Attention((attention,), attention, (f"{path}.norm1",), ("joint",), outputs=("image", "text")))
-            # norm2 gives both streams, and the MLP reads them joined
-            layers.append(TokenWise(f"{path}.ff", f"{path}.ff"))
-        return layers
-
-    def stacks(self, transformer: Any) -> Sequence[Stack]:
-        return (Stack(STACK, ("hidden_states", "encoder_hidden_states")),)
+    stacked = (Blocks("transformer_blocks", BLOCK, ("hidden_states", "encoder_hidden_states")),)
+    halves = UNCOND_COND
 
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
         rows, frames, _, height, width = arguments["hidden_states"].shape
@@ -45,31 +34,11 @@ class CogVideoX(ModelFamily):
         tokens = joint_tokens(math.prod(grid), arguments["encoder_hidden_states"].shape[1])
         return Pass(rows, tokens, grid, itemsize=itemsize_of(transformer))
 
-    def default_pass(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> Pass:
+    def usual(self, transformer: Any) -> Pass:
         config = transformer.config
-        rows, halves = (2 * pictures, UNCOND_COND) if guided else (pictures, None)
         frames = (config.sample_frames - 1) // config.temporal_compression_ratio + 1
         grid = _grid(transformer, frames, config.sample_height, config.sample_width)
-        tokens = joint_tokens(math.prod(grid), config.max_text_seq_length)
-        return Pass(rows, tokens, grid, halves, itemsize=itemsize)
-
-    def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        return in_one_batch(arguments, UNCOND_COND)
-
-    def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
-        blocks = transformer.transformer_blocks
-        sites: list[Site] = []
-        costs: list[Cost] = []
-        rows, joint = shape.rows, shape.tokens["joint"]
-        for b, block in enumerate(blocks):
-            path = f"{STACK}.{b}"
-            place: dict[str, Any] = {"group": "joint", "stack": STACK, "block": b, "depth": len(blocks)}
-            place["width"] = width_of(transformer)
-            sites.append(Site(f"{path}.attn1", SELF_ATTENTION, **place, rows=False))
-            sites.append(Site(f"{path}.ff", MLP, **place, rows=True, self_map=f"{path}.attn1"))
-            costs += [attention_cost(block.attn1, rows, joint, joint), token_cost(rows, joint, block.ff)]
-        notes = ("norms and modulation are not counted",)
-        return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), tuple(costs), notes)
+        return Pass(1, joint_tokens(math.prod(grid), config.max_text_seq_length), grid)
 
 
 def _grid(transformer: Any, frames: int, height: int, width: int) -> tuple[int, int, int]:

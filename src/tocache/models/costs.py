@@ -24,9 +24,12 @@ def linear_flops(modules: Iterable[Any]) -> int:
     )
 
 
-def attention_cost(attn: Any, rows: int, tokens: int, keys: int, projections: Iterable[str] = OWN) -> Cost:
-    """`tokens` queries of every row over `keys` keys, with these of the attention's projections; computed whole."""
-    width = int(attn.to_q.out_features)
+def attention_cost(attn: Any, rows: int, tokens: int, keys: int, projections: Sequence[str] = OWN) -> Cost:
+    """`tokens` queries of every row over `keys` keys, with these of the attention's projections; computed whole.
+
+    The first of them are the queries'.
+    """
+    width = int(getattr(attn, projections[0]).out_features)
     token = linear_flops(getattr(attn, name) for name in projections) + 4 * keys * width
     return Cost(full=rows * tokens * token, token=0, scores=rows * tokens * 2 * keys * width)
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tocache.engine.wiring import Attention, Layer, TokenWise
-from tocache.models.costs import ADDED, attention_cost, token_cost
-from tocache.plan.anatomy import MLP, SELF_ATTENTION, Cost, Pass, Site
+from tocache.engine.wiring import Attention, Layer, Shared, TokenWise
+from tocache.models.costs import ADDED, OWN, attention_cost, token_cost
+from tocache.plan.anatomy import IMAGE_FIRST, MLP, SELF_ATTENTION, Cost, Pass, Site
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class DoubleStream:
     """What the parts of such a block are called, the image's first, and in which order its keys stand.
 
     `norms` feed the attention and nobody else. `padded` says that shorter texts of a batch are padded: how many tokens
-    of a text were computed would then depend on the longest, so its MLP computes all or none.
+    of a text were computed would then depend on the longest, so its MLP computes all or none. A `last` block returns no
+    text. `own` and `added` are the attention's projections of image and text; one MLP that is named twice serves both.
     """
 
     norms: tuple[str, ...] = ("norm1", "norm1_context")
@@ -25,41 +26,58 @@ class DoubleStream:
     keys: tuple[str, str] = ("text", "image")
     padded: bool = False
     attention: str = "attn"
+    last: bool = False
+    own: tuple[str, ...] = OWN
+    added: tuple[str, ...] = ADDED
 
-    def layers(self, path: str, *, last: bool = False) -> list[Layer]:
-        """Those of the block at `path`; a `last` one returns no text."""
+    def layers(self, path: str) -> list[Layer]:
+        """Those of the block at `path`."""
         attention = f"{path}.{self.attention}"
-        text = [] if last else [f"{attention}[text]"]
+        text = [] if self.last else [f"{attention}[text]"]
         norms = tuple(f"{path}.{norm}" for norm in self.norms)
         sites = (f"{attention}[image]", *text)
         layers: list[Layer] = [Attention(sites, attention, norms, self.keys, unread=2 - len(sites))]
-        for mlp, norm in list(zip(self.mlps, self.mlp_norms, strict=True))[: len(sites)]:
-            layers.append(TokenWise(f"{path}.{mlp}", f"{path}.{mlp}", f"{path}.{norm}"))
-        return layers
+        mlps, norms = self._mlp_sites(path), tuple(f"{path}.{norm}" for norm in self.mlp_norms)
+        if self._is_shared():
+            return [*layers, Shared(mlps, f"{path}.{self.mlps[0]}", norms[: len(mlps)])]
+        return [*layers, *(TokenWise(mlp, mlp, norm) for mlp, norm in zip(mlps, norms, strict=False))]
 
-    def sites(self, path: str, place: Mapping[str, Any], *, last: bool = False) -> list[Site]:
+    def sites(self, path: str, place: Mapping[str, Any]) -> list[Site]:
         """Those of the block at `path`, whose stack, number, depth and width are `place`."""
-        groups = ("image",) if last else ("image", "text")
+        groups = ("image",) if self.last else ("image", "text")
         attention = f"{path}.{self.attention}"
         sites = [Site(f"{attention}[{group}]", SELF_ATTENTION, group, **place, rows=False) for group in groups]
-        for group, mlp in zip(groups, self.mlps, strict=False):
+        for group, mlp in zip(groups, self._mlp_sites(path), strict=True):
             rows = group == "image" or not self.padded
-            sites.append(Site(f"{path}.{mlp}", MLP, group, **place, rows=rows, self_map=f"{attention}[{group}]"))
+            sites.append(Site(mlp, MLP, group, **place, rows=rows, self_map=f"{attention}[{group}]"))
         return sites
 
-    def costs(self, block: Any, shape: Pass, *, last: bool = False) -> list[Cost]:
+    def costs(self, block: Any, shape: Pass) -> list[Cost]:
         """One for each site; a block that returns no text attends with it all the same."""
         rows, image, text, joint = shape.rows, shape.tokens["image"], shape.tokens["text"], shape.tokens["joint"]
         attention = block.get_submodule(self.attention)
-        own = attention_cost(attention, rows, image, joint)
-        added = attention_cost(attention, rows, text, joint, ADDED[:3] if last else ADDED)
+        own = attention_cost(attention, rows, image, joint, self.own)
+        added = attention_cost(attention, rows, text, joint, self.added[:3] if self.last else self.added)
         mlps = [token_cost(rows, image, block.get_submodule(self.mlps[0]))]
-        if last:
+        if self.last:
             both = Cost(full=own.full + added.full, token=0, scores=own.scores + added.scores)
             return [both, *mlps]
         return [own, added, *mlps, token_cost(rows, text, block.get_submodule(self.mlps[1]))]
+
+    def _is_shared(self) -> bool:
+        return self.mlps[0] == self.mlps[1]
+
+    def _mlp_sites(self, path: str) -> tuple[str, ...]:
+        both = ("[image]", "[text]") if self._is_shared() else ("", "")
+        sites = tuple(f"{path}.{mlp}{group}" for mlp, group in zip(self.mlps, both, strict=True))
+        return sites[:1] if self.last else sites
 
 
 def joint_tokens(image: int, text: int) -> dict[str, int]:
     """Tokens by group, where both streams attend together."""
     return {"image": image, "text": text, "joint": image + text}
+
+
+def image_first_tokens(image: int, text: int) -> dict[str, int]:
+    """Tokens by group, where both streams attend together and are then joined, the image first."""
+    return joint_tokens(image, text) | {IMAGE_FIRST: image + text}

@@ -52,7 +52,7 @@ class Flux(ModelFamily):
                 attention = replace(attention, sites=(*attention.sites, f"{attention.module}[ip]"))
             layers += [attention, *rest]
         for b in range(len(transformer.single_transformer_blocks)):
-            layers.append(SINGLE_BLOCK.layer(f"{SINGLE}.{b}"))
+            layers += SINGLE_BLOCK.layers(f"{SINGLE}.{b}")
         return layers
 
     def stacks(self, transformer: Any) -> Sequence[Stack]:

@@ -6,18 +6,20 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tocache.engine.wiring import Guidance
-from tocache.models.base import in_one_batch, itemsize_of, unpublished
-from tocache.models.separable import Module, Separable
+from tocache.models.base import itemsize_of, unpublished
+from tocache.models.separable import CROSS_NOTES, Module, Separable
+from tocache.models.stacked import Blocks, Stacked
 from tocache.plan.anatomy import CROSS_ATTENTION, MLP, UNCOND_COND, Pass
 
 LTX = unpublished("ltx", CROSS_ATTENTION, MLP)
+# attention to the text reads the token stream itself
+BLOCK = Separable(Module("attn1", "norm1"), Module("ff", "norm2"), cross=Module("attn2"))
 
 _TEXT = 128
 _USUAL_GRID = (21, 16, 22)  # 161 frames of 512 × 704 pixels
 
 
-class LTXVideo(Separable):
+class LTXVideo(Stacked):
     """diffusers' LTXVideoTransformer3DModel."""
 
     name = "ltx"
@@ -25,9 +27,9 @@ class LTXVideo(Separable):
     recipes = (LTX,)
     default_steps = 50
     default_guidance = 3.0
-    attention = Module("attn1", "norm1")
-    cross = Module("attn2")  # it reads the token stream itself
-    mlp = Module("ff", "norm2")
+    stacked = (Blocks("transformer_blocks", BLOCK),)
+    halves = UNCOND_COND
+    notes = CROSS_NOTES
 
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
         rows, tokens, _ = arguments["hidden_states"].shape
@@ -37,14 +39,9 @@ class LTXVideo(Separable):
         text = arguments["encoder_hidden_states"].shape[1]
         return Pass(rows, {"image": tokens}, grid, itemsize=itemsize_of(transformer), context=text)
 
-    def default_pass(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> Pass:
-        rows, halves = (2 * pictures, UNCOND_COND) if guided else (pictures, None)
-        tokens = {"image": math.prod(_USUAL_GRID)}
-        return Pass(rows, tokens, _USUAL_GRID, halves, itemsize=itemsize, context=_TEXT)
+    def usual(self, transformer: Any) -> Pass:
+        return Pass(1, {"image": math.prod(_USUAL_GRID)}, _USUAL_GRID, context=_TEXT)
 
     def alike(self, transformer: Any, arguments: Mapping[str, Any]) -> bool:
         # with given frames every token has a time of its own
         return bool(arguments["timestep"].numel() == arguments["hidden_states"].shape[0])
-
-    def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        return in_one_batch(arguments, UNCOND_COND)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from tocache.engine.wiring import Guidance, Layer, Stack
-from tocache.models.base import ModelFamily, in_two_passes, itemsize_of, unpublished, width_of
+from tocache.models.base import itemsize_of, unpublished
 from tocache.models.double_stream import DoubleStream, joint_tokens
-from tocache.plan.anatomy import MLP, Anatomy, Cost, Pass, Site
+from tocache.models.stacked import Blocks, Stacked
+from tocache.plan.anatomy import MLP, Pass
 
-STACK = "transformer_blocks"
 QWEN = unpublished("qwen-image", MLP)
 BLOCK = DoubleStream(
     norms=("img_norm1", "txt_norm1"),
@@ -20,7 +20,7 @@ BLOCK = DoubleStream(
 )
 
 
-class QwenImage(ModelFamily):
+class QwenImage(Stacked):
     """diffusers' QwenImageTransformer2DModel."""
 
     name = "qwen-image"
@@ -28,12 +28,8 @@ class QwenImage(ModelFamily):
     recipes = (QWEN,)
     default_steps = 50
     default_guidance = 4.0
-
-    def layers(self, transformer: Any) -> Sequence[Layer]:
-        return [layer for b in range(len(transformer.transformer_blocks)) for layer in BLOCK.layers(f"{STACK}.{b}")]
-
-    def stacks(self, transformer: Any) -> Sequence[Stack]:
-        return (Stack(STACK, ("encoder_hidden_states", "hidden_states")),)
+    stacked = (Blocks("transformer_blocks", BLOCK, ("encoder_hidden_states", "hidden_states")),)
+    scale = "true_cfg_scale"
 
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
         rows, image, _ = arguments["hidden_states"].shape
@@ -51,19 +47,8 @@ class QwenImage(ModelFamily):
         return not getattr(transformer, "zero_cond_t", False)
 
     def default_pass(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> Pass:
-        name = "cond" if guided else "batch"
-        return Pass(pictures, joint_tokens(64 * 64, 64), (64, 64), name=name, itemsize=itemsize)
+        shape = super().default_pass(transformer, pictures=pictures, guided=guided, itemsize=itemsize)
+        return replace(shape, name="cond" if guided else "batch")
 
-    def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
-        return in_two_passes(arguments, "true_cfg_scale")
-
-    def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
-        blocks, width = transformer.transformer_blocks, width_of(transformer)
-        sites: list[Site] = []
-        costs: list[Cost] = []
-        for b, block in enumerate(blocks):
-            place: dict[str, Any] = {"stack": STACK, "block": b, "depth": len(blocks), "width": width}
-            sites += BLOCK.sites(f"{STACK}.{b}", place)
-            costs += BLOCK.costs(block, shape)
-        notes = ("norms and modulation are not counted",)
-        return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), tuple(costs), notes)
+    def usual(self, transformer: Any) -> Pass:
+        return Pass(1, joint_tokens(64 * 64, 64), (64, 64))

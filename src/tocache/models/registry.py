@@ -14,16 +14,21 @@ from tocache.models.aura_flow import AuraFlow
 from tocache.models.base import ModelFamily
 from tocache.models.chroma import Chroma
 from tocache.models.cogvideox import CogVideoX
+from tocache.models.cogview import CogView3, CogView4
 from tocache.models.dit import DiT
 from tocache.models.flux import Flux
+from tocache.models.flux2 import Flux2
+from tocache.models.hunyuan_dit import HunyuanDiT
 from tocache.models.hunyuan_video import HunyuanVideo
 from tocache.models.ltx import LTXVideo
+from tocache.models.lumina2 import Lumina2
 from tocache.models.opensora import OpenSora
 from tocache.models.pixart import PixArt
 from tocache.models.qwen_image import QwenImage
 from tocache.models.recognised import Recognised, recognise
 from tocache.models.sd3 import SD3
 from tocache.models.wan import Wan
+from tocache.models.z_image import ZImage
 from tocache.plan.recipe import Recipe
 
 FAMILIES: dict[str, ModelFamily] = {
@@ -42,6 +47,12 @@ FAMILIES: dict[str, ModelFamily] = {
         Chroma(),
         QwenImage(),
         AuraFlow(),
+        Flux2(),
+        ZImage(),
+        Lumina2(),
+        HunyuanDiT(),
+        CogView3(),
+        CogView4(),
     )
 }
 

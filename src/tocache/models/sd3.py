@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tocache.engine.wiring import Attention, Guidance, Layer, Stack
@@ -33,7 +34,7 @@ class SD3(ModelFamily):
         layers: list[Layer] = []
         for b, block in enumerate(transformer.transformer_blocks):
             path, dual = f"{STACK}.{b}", block.attn2 is not None
-            attention, *mlps = (DUAL if dual else BLOCK).layers(path, last=block.context_pre_only)
+            attention, *mlps = self._kind(block).layers(path)
             second = [Attention((f"{path}.attn2",), f"{path}.attn2", (), ("image",))] if dual else []
             layers += [attention, *second, *mlps]
         return layers
@@ -61,7 +62,8 @@ class SD3(ModelFamily):
         for b, block in enumerate(blocks):
             path, last = f"{STACK}.{b}", block.context_pre_only
             place: dict[str, Any] = {"stack": STACK, "block": b, "depth": len(blocks), "width": width}
-            own, prices = BLOCK.sites(path, place, last=last), BLOCK.costs(block, shape, last=last)
+            kind = self._kind(block)
+            own, prices = kind.sites(path, place), kind.costs(block, shape)
             if block.attn2 is not None:
                 at, image = (1 if last else 2), shape.tokens["image"]
                 own.insert(at, Site(f"{path}.attn2", SELF_ATTENTION, "image", **place, rows=False))
@@ -70,3 +72,6 @@ class SD3(ModelFamily):
             costs += prices
         notes = ("norms and modulation are not counted",)
         return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), tuple(costs), notes)
+
+    def _kind(self, block: Any) -> DoubleStream:
+        return replace(BLOCK if block.attn2 is None else DUAL, last=block.context_pre_only)

@@ -1,15 +1,16 @@
-"""Blocks of separate sub-layers, self-attention, attention to the text and MLP: what their families have in common."""
+"""Blocks of separate sub-layers: self-attention, in some of them attention to the text, and an MLP."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
-from tocache.engine.wiring import Attention, Layer, Stack, TokenWise
-from tocache.models.base import ModelFamily, width_of
-from tocache.models.costs import attention_cost, token_cost
-from tocache.plan.anatomy import CROSS_ATTENTION, MLP, SELF_ATTENTION, Anatomy, Cost, Pass, Site
+from tocache.engine.wiring import Attention, Layer, TokenWise
+from tocache.models.costs import OWN, attention_cost, token_cost
+from tocache.plan.anatomy import CROSS_ATTENTION, MLP, SELF_ATTENTION, Cost, Pass, Site
+
+CROSS_NOTES = ("norms, modulation and the text's key and value projections are not counted",)
 
 
 @dataclass(frozen=True)
@@ -24,58 +25,65 @@ class Module:
     norm: str | None = None
 
 
-class Separable(ModelFamily):
-    """A family of one stack of blocks that call `attention`, `cross` (None: they have none) and `mlp` in this order.
+@dataclass(frozen=True)
+class Separable:
+    """A block that calls `attention`, `cross` (None: it has none) and `mlp` in this order, on the tokens of `group`.
 
-    Attention is computed whole, as its queries carry positions; attention to the text and the MLP by token.
+    Attention is computed whole, as its queries carry positions; the MLP by token, and so is attention to the text
+    unless its queries are `rotated`, too. `outputs` are the groups that the attention returns one by one,
+    where it does, and `projections` those of both attentions, in the order of queries, keys, values and output.
+
+    `padded` says that shorter rows of a batch are padded: how many tokens of a row were computed would then depend on
+    the longest, so the MLP computes all or none. Where padding joins other tokens, `counted` is the group of which
+    budgets compute a share.
     """
 
-    stack: ClassVar[str] = "transformer_blocks"
-    attention: ClassVar[Module]
-    cross: ClassVar[Module | None] = None
-    mlp: ClassVar[Module]
-    notes: ClassVar[tuple[str, ...]] = ("norms, modulation and the text's key and value projections are not counted",)
+    attention: Module
+    mlp: Module
+    cross: Module | None = None
+    group: str = "image"
+    outputs: tuple[str, ...] = ()
+    rotated: bool = False
+    padded: bool = False
+    counted: str | None = None
+    projections: tuple[str, ...] = OWN
 
-    def layers(self, transformer: Any) -> Sequence[Layer]:
-        layers: list[Layer] = []
-        for b in range(len(transformer.get_submodule(self.stack))):
-            path = f"{self.stack}.{b}"
-            attention = f"{path}.{self.attention.name}"
-            norms = () if self.attention.norm is None else (f"{path}.{self.attention.norm}",)
-            layers.append(Attention((attention,), attention, norms, ("image",)))
-            for part in self._by_token():
-                norm = None if part.norm is None else f"{path}.{part.norm}"
-                layers.append(TokenWise(f"{path}.{part.name}", f"{path}.{part.name}", norm))
+    def layers(self, path: str) -> list[Layer]:
+        """Those of the block at `path`."""
+        attention = f"{path}.{self.attention.name}"
+        norms = () if self.attention.norm is None else (f"{path}.{self.attention.norm}",)
+        layers: list[Layer] = [Attention((attention,), attention, norms, (self.group,), outputs=self.outputs)]
+        for part in self._parts():
+            name, norm = f"{path}.{part.name}", None if part.norm is None else f"{path}.{part.norm}"
+            if part is self.cross and self.rotated:
+                layers.append(Attention((name,), name, () if norm is None else (norm,), (self.group,)))
+            else:
+                layers.append(TokenWise(name, name, norm))
         return layers
 
-    def stacks(self, transformer: Any) -> Sequence[Stack]:
-        return (Stack(self.stack, ("hidden_states",)),)
+    def sites(self, path: str, place: Mapping[str, Any]) -> list[Site]:
+        """Those of the block at `path`, whose stack, number, depth and width are `place`."""
+        maps: dict[str, Any] = {"self_map": f"{path}.{self.attention.name}"}
+        if self.cross is not None and not self.rotated:
+            maps["cross_map"] = f"{path}.{self.cross.name}"
+        sites = [Site(f"{path}.{self.attention.name}", SELF_ATTENTION, self.group, **place, rows=False)]
+        for part in self._parts():
+            kind = MLP if part is self.mlp else CROSS_ATTENTION
+            by_token = not self.padded and not (part is self.cross and self.rotated)
+            options = {"rows": True, "counted": self.counted, **maps} if by_token else {"rows": False}
+            sites.append(Site(f"{path}.{part.name}", kind, self.group, **place, **options))
+        return sites
 
-    def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
-        blocks, width = transformer.get_submodule(self.stack), width_of(transformer)
-        sites: list[Site] = []
-        for b in range(len(blocks)):
-            path = f"{self.stack}.{b}"
-            place: dict[str, Any] = {"group": "image", "stack": self.stack, "block": b, "depth": len(blocks)}
-            place["width"] = width
-            maps: dict[str, Any] = {"self_map": f"{path}.{self.attention.name}"}
-            if self.cross is not None:
-                maps["cross_map"] = f"{path}.{self.cross.name}"
-            sites.append(Site(f"{path}.{self.attention.name}", SELF_ATTENTION, **place, rows=False))
-            for part in self._by_token():
-                kind = MLP if part is self.mlp else CROSS_ATTENTION
-                sites.append(Site(f"{path}.{part.name}", kind, **place, rows=True, **maps))
-        costs = self._costs(blocks[0], shape)
-        return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), costs * len(blocks), self.notes)
-
-    def _by_token(self) -> tuple[Module, ...]:
-        return (self.mlp,) if self.cross is None else (self.cross, self.mlp)
-
-    def _costs(self, block: Any, shape: Pass) -> tuple[Cost, ...]:
-        rows, tokens = shape.rows, shape.tokens["image"]
-        costs = [attention_cost(block.get_submodule(self.attention.name), rows, tokens, tokens)]
+    def costs(self, block: Any, shape: Pass) -> list[Cost]:
+        """One for each site."""
+        rows, tokens = shape.rows, shape.tokens[self.group]
+        attention = block.get_submodule(self.attention.name)
+        costs = [attention_cost(attention, rows, tokens, tokens, self.projections)]
         if self.cross is not None:
-            cross = block.get_submodule(self.cross.name)
-            whole = attention_cost(cross, rows, tokens, shape.context, ("to_q", "to_out"))
-            costs.append(replace(whole, token=whole.full // tokens))
-        return (*costs, token_cost(rows, tokens, block.get_submodule(self.mlp.name)))
+            cross, own = block.get_submodule(self.cross.name), (self.projections[0], self.projections[-1])
+            whole = attention_cost(cross, rows, tokens, shape.context, own)
+            costs.append(whole if self.rotated else replace(whole, token=whole.full // tokens))
+        return [*costs, token_cost(rows, tokens, block.get_submodule(self.mlp.name))]
+
+    def _parts(self) -> tuple[Module, ...]:
+        return (self.mlp,) if self.cross is None else (self.cross, self.mlp)

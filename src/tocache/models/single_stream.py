@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tocache.engine.wiring import Fused
+from tocache.engine.wiring import Fused, Layer, Merged
 from tocache.models.costs import OWN, attention_cost, token_cost
 from tocache.plan.anatomy import PARALLEL, SELF_ATTENTION, Cost, Pass, Site
 
@@ -18,9 +18,9 @@ class SingleStream:
     group: str = "joint"
     outputs: tuple[str, ...] = ()
 
-    def layer(self, path: str) -> Fused:
+    def layers(self, path: str) -> list[Layer]:
         """That of the block at `path`."""
-        return Fused(
+        fused = Fused(
             attention_site=f"{path}.attn",
             site=path,
             norm=f"{path}.norm",
@@ -30,15 +30,45 @@ class SingleStream:
             group=self.group,
             outputs=self.outputs,
         )
+        return [fused]
 
     def sites(self, path: str, place: Mapping[str, Any]) -> list[Site]:
         """Those of the block at `path`, whose stack, number, depth and width are `place`."""
-        attention = Site(f"{path}.attn", SELF_ATTENTION, self.group, **place, rows=False)
-        inside = (attention.name,)
-        return [attention, Site(path, PARALLEL, self.group, **place, rows=True, self_map=attention.name, inside=inside)]
+        return _sites(path, self.group, place)
 
     def costs(self, block: Any, shape: Pass) -> list[Cost]:
         """One for each site."""
         rows, tokens = shape.rows, shape.tokens[self.group]
         attention = attention_cost(block.attn, rows, tokens, tokens, OWN[:3])
         return [attention, token_cost(rows, tokens, block.proj_mlp, block.proj_out)]
+
+
+@dataclass(frozen=True)
+class MergedStream:
+    """Such a block as FLUX.2 has it, in one module: `projections` are its first, for queries, keys, values and MLP, and
+    its last.
+    """
+
+    group: str = "joint"
+    projections: tuple[str, str] = ("to_qkv_mlp_proj", "to_out")
+
+    def layers(self, path: str) -> list[Layer]:
+        """That of the block at `path`."""
+        return [Merged(f"{path}.attn", path, f"{path}.norm", f"{path}.attn", self.group)]
+
+    def sites(self, path: str, place: Mapping[str, Any]) -> list[Site]:
+        """Those of the block at `path`, whose stack, number, depth and width are `place`."""
+        return _sites(path, self.group, place)
+
+    def costs(self, block: Any, shape: Pass) -> list[Cost]:
+        """One for each site; fresh tokens pass the whole first projection."""
+        rows, tokens, width = shape.rows, shape.tokens[self.group], int(block.attn.inner_dim)
+        first, last = (block.attn.get_submodule(name) for name in self.projections)
+        attention = Cost(full=4 * rows * tokens**2 * width, token=0, scores=2 * rows * tokens**2 * width)
+        return [attention, token_cost(rows, tokens, first, last)]
+
+
+def _sites(path: str, group: str, place: Mapping[str, Any]) -> list[Site]:
+    attention = Site(f"{path}.attn", SELF_ATTENTION, group, **place, rows=False)
+    inside = (attention.name,)
+    return [attention, Site(path, PARALLEL, group, **place, rows=True, self_map=attention.name, inside=inside)]

@@ -15,6 +15,9 @@ PARALLEL = "parallel"
 REGION = "region"
 KINDS = (SELF_ATTENTION, TEMPORAL_ATTENTION, CROSS_ATTENTION, MLP, PARALLEL, REGION)
 
+JOINT = "joint"  # the group of a stream in which the text stands before the image
+IMAGE_FIRST = "image, text"  # and of one in which it stands behind
+
 # The order of the two halves of a batch that classifier-free guidance doubled.
 COND_UNCOND = "cond,uncond"
 UNCOND_COND = "uncond,cond"
@@ -30,7 +33,7 @@ class Site:
 
     name: str  # the module's path in the transformer, with "[group]" where it serves several groups
     kind: str  # one of KINDS
-    group: str  # token group: "image", "text", "joint"
+    group: str  # token group: "image", "text", JOINT, IMAGE_FIRST
     stack: str  # the list of blocks that holds it
     block: int  # index within that stack
     depth: int  # how many blocks that stack has
@@ -41,6 +44,7 @@ class Site:
     inside: tuple[str, ...] = ()  # the sites that do not run while this one is served
     span: int = 1  # of a region: how many blocks it covers
     pairs: int = 0  # channels of the keys and values that computing single tokens of an attention needs
+    counted: str | None = None  # the group whose tokens budgets count here, where this one's may be padding
 
 
 @dataclass(frozen=True)
@@ -96,11 +100,11 @@ class Anatomy:
         if not inside or not 0 <= first <= last < inside[0].depth:
             stacks = ", ".join(sorted({f"{s.stack} (blocks 0 … {s.depth - 1})" for s in self.sites}))
             raise OptionError(f"region {stack}[{first}:{last + 1}] does not exist; stacks: {stacks}")
-        groups = set(self.shape.tokens)
+        groups = {s.group for s in self.sites if s.stack == stack}
         region = Site(
             name=f"{stack}[{first}:{last + 1}]",
             kind=REGION,
-            group="joint" if "joint" in groups else inside[0].group,
+            group=inside[0].group if len(groups) == 1 else JOINT,
             stack=stack,
             block=first,
             depth=inside[0].depth,
@@ -112,6 +116,16 @@ class Anatomy:
         at = self.sites.index(inside[0])
         sites = (*self.sites[:at], region, *self.sites[at:])
         return replace(self, sites=sites, costs=(*self.costs[:at], Cost(0, 0), *self.costs[at:]))
+
+    def counted(self, site: Site) -> int:
+        """The tokens per row of which `site` computes a share: all, or those that are no padding in any row."""
+        return self.tokens(site) if site.counted is None else self.shape.tokens[site.counted]
+
+    def before_image(self, site: Site) -> int | None:
+        """How many tokens of `site` stand before those of the image; None where it holds none of the image's."""
+        if site.group in ("image", IMAGE_FIRST):
+            return 0
+        return self.tokens(site) - self.shape.tokens["image"] if site.group == JOINT else None
 
     def pair_bytes(self, site: Site) -> int:
         """Bytes of the keys and values of `site`, an attention: rows × tokens × channels of both."""

@@ -9,13 +9,18 @@ from . import (
     chroma,
     cogvideox,
     cogview3,
+    cogview4,
+    flux2,
+    hunyuan_dit,
     hunyuan_video,
     ltx,
+    lumina2,
     mochi,
     pixart_sigma,
     qwen_image,
     sd3,
     wan,
+    z_image,
 )
 
 FAMILIES: tuple[Case, ...] = (
@@ -30,7 +35,12 @@ FAMILIES: tuple[Case, ...] = (
     *qwen_image.CASES,
     *aura_flow.CASES,
     *pixart_sigma.CASES,
+    *flux2.CASES,
+    *z_image.CASES,
+    *lumina2.CASES,
+    *hunyuan_dit.CASES,
+    *cogview3.CASES,
+    *cogview4.CASES,
     # no family lists these: they are recognised
     *mochi.CASES,
-    *cogview3.CASES,
 )
