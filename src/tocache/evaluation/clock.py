@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ class Seconds:
 
     loop: float | None  # None where the pipeline's scheduler was never asked for a step
     total: float
+    steps: tuple[float, ...] = ()  # each from the end of the one before; together they are the loop
 
 
 def timed(pipe: Any, arguments: Mapping[str, Any]) -> tuple[Any, Seconds]:
@@ -42,33 +44,32 @@ def timed(pipe: Any, arguments: Mapping[str, Any]) -> tuple[Any, Seconds]:
     finally:
         for name in watched:
             scheduler.__dict__.pop(name, None)
-    return output, Seconds(marks.between(), total)
+    steps = marks.distances()
+    return output, Seconds(sum(steps) if steps else None, total, steps)
 
 
 @dataclass
 class _Marks:
-    """When the loop began, and when its newest step ended: seconds, or events of a CUDA stream."""
+    """When the loop began, and when each of its steps ended: seconds, or events of a CUDA stream."""
 
     device: torch.device
-    began: Any = None
-    ended: Any = None
+    times: list[Any] = field(default_factory=list)
     _stream: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self._stream = self.device.type == "cuda"
 
     def begin(self) -> None:
-        self.began, self.ended = self._now(), None
+        self.times = [self._now()]
 
     def end(self) -> None:
-        self.ended = self._now()
+        if self.times:
+            self.times.append(self._now())
 
-    def between(self) -> float | None:
-        if self.began is None or self.ended is None:
-            return None
+    def distances(self) -> tuple[float, ...]:
         if self._stream:
-            return float(self.began.elapsed_time(self.ended)) / 1e3
-        return float(self.ended - self.began)
+            return tuple(float(a.elapsed_time(b)) / 1e3 for a, b in pairwise(self.times))
+        return tuple(b - a for a, b in pairwise(self.times))
 
     def _now(self) -> Any:
         if self._stream:

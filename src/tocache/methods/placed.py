@@ -1,14 +1,15 @@
-"""Full steps where they were found to matter; all is reused between them."""
+"""Full steps where they were found to matter; between them a forecast, and in some steps fresh tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from tocache.methods.base import Method, check, is_count
+from tocache.methods.base import Method, check, is_count, is_number
 from tocache.methods.forecasting import WHERE, served_between
-from tocache.plan.anatomy import Anatomy
+from tocache.plan.anatomy import KINDS, Anatomy
+from tocache.plan.budget import Budget
 from tocache.plan.plan import Plan
 from tocache.plan.policy import Policy
 from tocache.plan.schedule import Listed
@@ -16,11 +17,16 @@ from tocache.plan.schedule import Listed
 
 @dataclass(frozen=True)
 class Placed(Method):
-    """Reuse between full steps, where `tocache tune` found them to matter (no paper); by default as on demo:text.
+    """Full steps where `tocache tune` found them to matter (no paper); by default as on demo:text.
 
-    full   the full steps, in ascending order, the first of them 0
-    of     the number of steps that they were found for; a run of another number moves them in proportion
-    where  "stack": what all blocks of a stack add together is the one feature; "sublayers": each sub-layer's output
+    full         the full steps, in ascending order, the first of them 0
+    of           the number of steps that they were found for; a run of another number moves them in proportion
+    where        "stack": what all blocks of a stack add is the one feature; "sublayers": each sub-layer's output
+    stale        what is served: "reuse", or the basis of a forecast; order, contraction and low: as in Policy
+    partial      steps in which some tokens are computed, in ascending order, none of them full; only of sub-layers
+    fresh_ratio  how many of all tokens these are; kinds: the factor of each kind of sub-layer, by name; None: 1 for
+                 those that compute single tokens without the others' keys
+    scores       how tokens are chosen, None: by the norm of what comes in; share and staleness as in Policy
     """
 
     name: ClassVar[str] = "placed"
@@ -28,19 +34,45 @@ class Placed(Method):
     full: Sequence[int] = (0, 2, 4, 5, 7, 9, 15)
     of: int = 20
     where: str = "stack"
+    stale: str = "reuse"
+    order: int = 0
+    contraction: float = 0.5
+    low: float = 0.0
+    partial: Sequence[int] = ()
+    fresh_ratio: float = 0.1
+    kinds: Mapping[str, float] | None = None
+    scores: Mapping[str, float] | None = None
+    share: str = "step"
+    staleness: float = 0.25
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "full", tuple(self.full) if isinstance(self.full, list) else self.full)
+        for name in ("full", "partial"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
         check("of", self.of, is_count(self.of), "an integer >= 1")
-        good = isinstance(self.full, tuple) and self.full[:1] == (0,) and all(isinstance(s, int) for s in self.full)
-        good = good and list(self.full) == sorted(set(self.full)) and self.full[-1] < self.of
+        good = self._ascending(self.full) and self.full[:1] == (0,)
         check("full", self.full, good, f"ascending steps from 0 to at most {self.of - 1}, the first of them 0")
+        good = self._ascending(self.partial) and not set(self.partial) & set(self.full)
+        check("partial", self.partial, good, f"ascending steps up to {self.of - 1} that are not full")
         check("where", self.where, self.where in WHERE, " | ".join(WHERE))
+        check("partial", self.partial, not self.partial or self.where == "sublayers", '() with where="stack"')
+        check("fresh_ratio", self.fresh_ratio, is_number(self.fresh_ratio, 0, 1), "0 … 1")
+        for kind in self.kinds or ():
+            check("kinds", kind, kind in KINDS, " | ".join(KINDS))
+        self._policy()
 
     def plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
-        schedule = Listed(self.moved(steps))
-        anatomies, fresh = served_between(anatomies, steps, schedule, self.where)
-        return Plan(tuple(anatomies), fresh, Policy(), str(self))
+        full = self.moved(steps)
+        anatomies, fresh = served_between(anatomies, steps, Listed(full), self.where)
+        kinds = self.kinds
+        if kinds is None:
+            kinds = {site.kind: 1.0 for site in anatomies[0].sites if site.rows and not site.pairs}
+        budget = Budget(self.fresh_ratio, kinds)
+        for step in self._partial_in(steps, full):
+            for p, anatomy in enumerate(anatomies):
+                for i, site in enumerate(anatomy.sites):
+                    fresh[step, p, i] = budget.tokens(step, steps, site, anatomy.counted(site))
+        return Plan(tuple(anatomies), fresh, self._policy(), str(self))
 
     def moved(self, steps: int) -> tuple[int, ...]:
         """The full steps of a run of `steps` steps; where two would fall on one, the later moves on."""
@@ -49,3 +81,20 @@ class Placed(Method):
             wish = round(step * steps / self.of)
             placed.append(max(wish, placed[-1] + 1) if placed else 0)
         return tuple(step for step in placed if step < steps)
+
+    def _partial_in(self, steps: int, full: Sequence[int]) -> list[int]:
+        moved = {round(step * steps / self.of) for step in self.partial}
+        return sorted(step for step in moved - set(full) if step < steps)
+
+    def _policy(self) -> Policy:
+        served = Policy(stale=self.stale, order=self.order, contraction=self.contraction, low=self.low)
+        if not self.partial:
+            return served
+        scores = {"norm": 1.0} if self.scores is None else self.scores
+        interval = max(1, round(self.of / len(self.full)))  # the unit of staleness
+        return replace(served, scores=scores, share=self.share, staleness=self.staleness, interval=interval)
+
+    def _ascending(self, steps: object) -> bool:
+        if not isinstance(steps, tuple) or not all(isinstance(step, int) for step in steps):
+            return False
+        return list(steps) == sorted(set(steps)) and all(0 <= step < self.of for step in steps)

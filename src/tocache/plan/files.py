@@ -37,6 +37,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "cache_bytes": lifetimes(plan).peak_bytes,
         "cache_bytes_device": lifetimes(plan).peak_device_bytes,
         "notes": list(plan.anatomies[0].notes),
+        **({"origin": dict(plan.origin)} if plan.origin else {}),
         "policy": plan.policy.to_dict(),
         "passes": [asdict(anatomy.shape) for anatomy in plan.anatomies],
         "sites": [
@@ -68,7 +69,8 @@ def plan_from_dict(data: Any) -> Plan:
             for p, shape in enumerate(data["passes"])
         )
         fresh, source = _integers(data["fresh"], np.int32), _integers(data["source"], np.int8)
-        return Plan(anatomies, fresh, Policy.from_dict(data["policy"]), data["method"], source)
+        policy, origin = Policy.from_dict(data["policy"]), dict(data.get("origin", {}))
+        return Plan(anatomies, fresh, policy, data["method"], source, origin)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise PlanFileError(f"the plan is damaged: {type(error).__name__}: {error}") from error
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tocache.errors import PlanError, PlanMismatchError
+from tocache.errors import OptionError, PlanError, PlanMismatchError
 from tocache.plan.anatomy import PARALLEL, REGION, Anatomy, Site
 from tocache.plan.policy import Policy
 
@@ -26,6 +26,7 @@ class Plan:
 
     fresh  (steps, passes, sites) int32: ALL, or how many tokens; 0 serves the cache.
     source (steps, passes) int8: −1, or the pass of the same step whose output this pass takes over.
+    origin JSON values that say how it was found, where it was found by measuring; nothing is computed from them.
 
     Raises PlanError where the table contradicts the anatomy.
     """
@@ -35,6 +36,7 @@ class Plan:
     policy: Policy
     method: str  # how it was made, e.g. "ToCa(interval=3, fresh_ratio=0.07)"
     source: NDArray[np.int8] | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         source = np.full(self.fresh.shape[:2], -1) if self.source is None else self.source
@@ -141,6 +143,20 @@ class Plan:
         fresh, source = self.fresh.copy(), self.source.copy()
         fresh[step, first:], source[step, first:] = ALL, -1
         return replace(self, fresh=fresh, source=source)
+
+    def rounded(self, multiple: int) -> Plan:
+        """The same plan with amounts between 0 and ALL raised to multiples of `multiple`, or to all there are.
+
+        Rows that differ by a few tokens become equal, so that fewer kinds of steps are compiled, and matrix units like
+        round numbers. FLOPs are those of the rounded amounts. Raises OptionError.
+        """
+        if not isinstance(multiple, int) or multiple < 1:
+            raise OptionError(f"multiple={multiple!r} is not allowed; allowed: an integer >= 1")
+        if multiple == 1:
+            return self
+        tokens = np.array([[anatomy.tokens(site) for site in self.sites] for anatomy in self.anatomies])
+        raised = np.minimum(-(-self.fresh // multiple) * multiple, tokens)  # (steps, passes, sites)
+        return replace(self, fresh=np.where(self.fresh > 0, raised, self.fresh))
 
     def resampled(self, steps: int) -> Plan:
         """The plan stretched to another number of steps; each new step takes the row nearest in relative time."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 
 from tocache.tuning.place import Floats
@@ -51,10 +50,3 @@ def watched(scheduler: Any, answers: Answers) -> Iterator[None]:
     finally:
         scheduler.__dict__.pop("step", None)
     answers.end_run()
-
-
-def drop(gram: Floats, step: int) -> float:
-    """The squared error of reusing step − 1 in `step`, from the inner products `gram`."""
-    error = np.zeros(len(gram))
-    error[step], error[step - 1] = 1.0, -1.0
-    return float(error @ gram @ error)
