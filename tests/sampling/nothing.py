@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ SIDE = 16
 
 @dataclass
 class Nothing:
-    """Prompts that begin with "poison" raise, "black" gives no picture, "kill" kills the process."""
+    """Prompts that begin with "poison" raise, "black" gives no picture, "kill" kills the process, "hang" never ends."""
 
     side: int = SIDE
     seconds: float = 0.0  # of a call
@@ -50,6 +51,8 @@ class Nothing:
         for prompt in map(str, prompts):
             if prompt.startswith("kill"):
                 os.kill(os.getpid(), signal.SIGKILL)
+            if prompt.startswith("hang"):
+                threading.Event().wait()
             if prompt.startswith("poison"):
                 raise ValueError(f"cannot say {prompt!r}")
         return [

@@ -20,7 +20,7 @@ from tocache.cli.app import app
 from tocache.errors import OptionError, SamplingError
 from tocache.samples import Samples
 from tocache.sampling import Sampled, Settings, State, choose_workers, sample
-from tocache.sampling.on_ray import DEATHS, DIED, OnRay
+from tocache.sampling.on_ray import DEATHS, DIED, HUNG, OnRay
 from tocache.sampling.workers import Here
 
 from . import nothing
@@ -30,6 +30,7 @@ ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
 NUM = 120
+PATIENCE = 10.0  # seconds; a busy machine takes some for a first batch
 
 
 @dataclass
@@ -75,9 +76,11 @@ def cluster() -> Iterator[Any]:
             signal.signal(number, handler)
 
 
-def draw(folder: Path, load: Callable[[], Nothing] = Nothing, workers: int = 0, **options: Any) -> Sampled:
+def draw(
+    folder: Path, load: Callable[[], Nothing] = Nothing, workers: int = 0, timeout: float | None = None, **options: Any
+) -> Sampled:
     """120 pictures in batches of 4, on so many workers, or in this process."""
-    start = partial(OnRay, count=workers, gpus=0, device="cpu", threads=1) if workers else Here
+    start = partial(OnRay, count=workers, gpus=0, device="cpu", threads=1, timeout=timeout) if workers else Here
     given = options.pop("prompts", prompts(NUM))
     return sample(Settings(batch=4), given, folder, shard=50, load=load, start=start, **options)
 
@@ -125,6 +128,28 @@ def test_a_prompt_that_kills_its_worker_is_found_and_skipped(
     pictures = {name for name in whole if name.endswith(".png")}
     same = {name for name in pictures if found.get(name) == whole[name]}
     assert pictures - same == {"images/000000/00000017.png", "images/000001/00000050.png"}
+
+
+def test_a_worker_that_hangs_is_replaced(cluster: Any, tmp_path: Path, whole: dict[str, bytes]) -> None:
+    """A stopped process is there, keeps its connections, and does nothing."""
+    stopped: list[int] = []
+
+    def stop(state: State) -> None:
+        if state.now >= 24 and not stopped:
+            stopped.append(min(int(path.name) for path in (tmp_path / "pids").iterdir()))
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    load = partial(Known, seconds=0.02, folder=tmp_path / "pids")
+    sampled = draw(tmp_path / "s", load, workers=2, timeout=PATIENCE, tell=stop)
+    assert sampled.state.replaced == 1
+    assert not sampled.reasons
+    assert bytes_of(tmp_path / "s") == whole
+
+
+def test_a_prompt_that_hangs_its_worker_is_found_and_skipped(cluster: Any, tmp_path: Path) -> None:
+    sampled = draw(tmp_path, workers=2, timeout=PATIENCE, prompts=prompts(NUM, at_17="hang"))
+    assert dict(sampled.reasons) == {17: HUNG}
+    assert sampled.state.done == NUM - 1
 
 
 def test_a_lost_node_costs_what_it_was_drawing(cluster: Any, tmp_path: Path, whole: dict[str, bytes]) -> None:

@@ -57,6 +57,13 @@ def sample(
     gpus_per_worker: Annotated[
         float | None, typer.Option(help="On Ray; 1 where there are GPUs.", show_default=False)
     ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            help="On Ray: seconds without an answer after which a worker counts as hung.",
+            show_default="20 × the longest batch, at least 600",
+        ),
+    ] = None,
 ) -> None:
     """Draw thousands of pictures into a folder. The same command goes on where it was stopped."""
     from tocache.cli.show_sampled import sampling_bar, show_sampled
@@ -82,7 +89,7 @@ def sample(
         storage=storage,
         offload=offload,
     )
-    start = choose_workers(settings, ray, workers=workers, gpus_per_worker=gpus_per_worker)
+    start = choose_workers(settings, ray, workers=workers, gpus_per_worker=gpus_per_worker, timeout=timeout)
     asked = choose_prompts(prompts, classes, model)
     with shown_warnings(), sampling_bar() as tell:
         sampled = draw(

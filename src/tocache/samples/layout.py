@@ -42,12 +42,16 @@ class Layout:
         return -(-count // self.shard)
 
     def folder(self, shard: int) -> Path:
-        """Where the files of a shard lie that is no .tar, or not yet."""
+        """Where the files of a shard lie that is no .tar."""
         return self.images / shard_name(shard)
 
     def tar(self, shard: int) -> Path:
         """Where a shard lies that is a .tar."""
         return self.images / f"{shard_name(shard)}.tar"
+
+    def part(self, shard: int) -> Path:
+        """Where the pictures of a shard are that becomes a .tar, in the order in which they were drawn."""
+        return self.images / f"{shard_name(shard)}.tar.part"
 
     def name(self, index: int, suffix: str = ".png") -> str:
         """The manifest's `file` of a picture: shard and name, `000000/00000001.png`."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from tocache.errors import SamplesError
+from tocache.samples.archive import Place, members
 from tocache.samples.layout import CONFIG, Layout, shard_name
 from tocache.samples.manifest import Row, positions, read_rows
 
@@ -77,13 +77,13 @@ class Samples:
 
 
 class _Shard:
-    """The shard that is being read: a folder, or a .tar with the places of its members."""
+    """The shard that is being read: a folder, or a .tar, finished or not, with the places of its members."""
 
     def __init__(self) -> None:
         self._number = -1
         self._layout: Layout | None = None
-        self._tar: tarfile.TarFile | None = None
-        self._members: dict[str, tarfile.TarInfo] = {}
+        self._tar: BinaryIO | None = None
+        self._members: dict[str, Place] = {}
 
     def __enter__(self) -> _Shard:
         return self
@@ -114,20 +114,22 @@ class _Shard:
                 f"{path}: is in the manifest, but not there, nor in {shard_name(self._number)}.tar; "
                 "run the same `tocache sample` again, and what is missing is drawn anew"
             )
-        member = self._tar.extractfile(self._members[name])
-        assert member is not None
-        return member.read()
+        place = self._members[name]
+        self._tar.seek(place.data)
+        return self._tar.read(place.size)
 
     def _open(self) -> None:
         assert self._layout is not None
-        path = self._layout.tar(self._number)
-        if not path.exists():
+        tar, part = self._layout.tar(self._number), self._layout.part(self._number)
+        for path in (tar, part, tar):  # the second time: it was finished just now
+            try:
+                self._tar = path.open("rb")
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise SamplesError(f"{path}: cannot be read: {error.strerror or error}") from error
+            self._members = dict(members(self._tar, path, unfinished=path == part))
             return
-        try:
-            self._tar = tarfile.open(path)  # noqa: SIM115 # closed by _close
-            self._members = {member.name: member for member in self._tar}
-        except (OSError, tarfile.TarError) as error:
-            raise SamplesError(f"{path}: cannot be read: {error}") from error
 
     def _close(self) -> None:
         if self._tar is not None:

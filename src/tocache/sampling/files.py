@@ -34,6 +34,19 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def append(path: Path, data: bytes) -> int:
+    """Adds `data` to a file, which is made where it is not there, and gives its size afterwards.
+
+    A process that is killed meanwhile leaves a part of it at most. Not forced to the disk, either.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        write_all(descriptor, data)
+        return os.lseek(descriptor, 0, os.SEEK_END)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write that gets its name, and is forced to the disk, at the end of the with-block.

@@ -1,4 +1,4 @@
-"""Draws on Ray: actors that hold a pipeline each, on one machine or many; failed ones are replaced.
+"""Draws on Ray: actors that hold a pipeline each, on one machine or many; those that fail or hang are replaced.
 
 Ray Core rather than Ray Data: a batch is written as soon as it is drawn, by the one process that started the run, and a
 batch that brings its worker down has to be told from one that stood beside it.
@@ -6,11 +6,9 @@ batch that brings its worker down has to be told from one that stood beside it.
 
 from __future__ import annotations
 
-import os
-import threading
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,46 +17,17 @@ from tocache.errors import OptionError, SamplingError, TocacheError
 from tocache.models.architectures import one_line
 from tocache.sampling.batches import Batch
 from tocache.sampling.config import differences
-from tocache.sampling.drawer import Drawer
 from tocache.sampling.drawn import Drawn
-from tocache.sampling.isolate import why_not
+from tocache.sampling.patience import Patience
+from tocache.sampling.ray_actor import AT_ONCE, Actor
 from tocache.sampling.ray_cluster import connect, disconnect, room_for, share_of
-from tocache.sampling.workers import ENCODERS, Encoding, Load
+from tocache.sampling.workers import Load
 
-AT_ONCE = 2
-"""Batches that a worker has: one is drawn while the files of the other are made and sent."""
 DEATHS = 3
 """Workers that may die of one batch; and in a row, times the workers that are wanted, before the run gives up."""
 DIED = "the worker that drew it died"
+HUNG = "the worker that drew it hung"
 _POLL = 1.0  # seconds after which a wait is begun anew, so that Ctrl-C is heard
-
-
-class _Actor:
-    """What runs in an actor."""
-
-    def __init__(self, load: Load, hide_gpus: bool) -> None:
-        self._load, self._hide_gpus = load, hide_gpus
-        self._drawer: Drawer | None = None
-        self._encoders = ThreadPoolExecutor(ENCODERS)
-        self._turn = threading.Lock()  # one draws, whichever thread of the actor it is
-
-    def about(self) -> Mapping[str, Any]:
-        """Loads: an error in __init__ would reach the driver as the death of the actor, and no more."""
-        if self._hide_gpus:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        self._drawer = self._load()
-        return self._drawer.about()
-
-    def draw(self, batch: Batch) -> Drawn:
-        assert self._drawer is not None
-        with self._turn:
-            encoding = Encoding(self._drawer, batch, self._encoders)
-        return encoding.wait()
-
-    def why_not(self, batch: Batch, row: int) -> str | None:
-        assert self._drawer is not None
-        with self._turn:
-            return why_not(self._drawer, batch, row)
 
 
 @dataclass(eq=False)
@@ -68,6 +37,7 @@ class _Hand:
     actor: Any
     ready: bool = False
     jobs: int = 0
+    since: float = 0.0  # when it was given something to do, or gave its last answer
     alone: bool = False  # whether what it draws has brought a worker down, so that it is given nothing beside it
 
 
@@ -93,7 +63,7 @@ class OnRay:
     """Draws on actors of Ray; arguments as in `choose_workers` and `share_of`.
 
     Raises OptionError where the cluster is not there or has no room, or a worker differs from the others in what bits
-    depend on; SamplingError where workers fail again and again.
+    depend on; SamplingError where workers fail or hang again and again.
     """
 
     def __init__(
@@ -105,6 +75,7 @@ class OnRay:
         gpus: float | None = None,
         device: str | None = None,
         threads: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         self.replaced = 0
         self._load = load
@@ -115,6 +86,7 @@ class OnRay:
         self._deaths: Counter[int] = Counter()  # of a batch, by its first picture
         self._trials: dict[int, _Trial] = {}
         self._in_a_row = 0  # deaths since a batch was drawn
+        self._patience = Patience(timeout)
         self._owns = connect(address)
         try:
             self._share = share_of(gpus, device, threads)
@@ -142,6 +114,7 @@ class OnRay:
             if not self._again and not any(job for _, job in self._refs.values()):
                 return
             yield from self._settle()
+            self._end_hung()
 
     def finished(self) -> list[Drawn]:
         import ray
@@ -169,7 +142,7 @@ class OnRay:
         """Starts a worker; where there is no room for it, it waits until there is."""
         import ray
 
-        actors = ray.remote(_Actor).options(
+        actors = ray.remote(Actor).options(
             num_cpus=self._share.cpus, num_gpus=self._share.gpus, max_concurrency=AT_ONCE, max_restarts=0
         )
         hand = _Hand(actors.remote(self._load, self._share.hide_gpus))
@@ -188,6 +161,8 @@ class OnRay:
                     fits = _Job(batch)
                 else:
                     break
+                if not hand.jobs:
+                    hand.since = time.monotonic()
                 hand.jobs, hand.alone = hand.jobs + 1, fits.alone
                 call = hand.actor.draw if fits.row is None else hand.actor.why_not
                 arguments = (fits.batch,) if fits.row is None else (fits.batch, fits.row)
@@ -217,8 +192,10 @@ class OnRay:
             if job is None:
                 self._welcome(hand, answer)
                 continue
+            took, hand.since = time.monotonic() - hand.since, time.monotonic()
             hand.jobs, hand.alone = hand.jobs - 1, False
             if job.row is None:
+                self._patience.note(took)
                 self._in_a_row = 0
                 self._deaths.pop(job.batch.start, None)
                 yield answer
@@ -235,7 +212,18 @@ class OnRay:
             )
         hand.ready = True
 
-    def _lose(self, hand: _Hand, job: _Job | None, reason: str) -> None:
+    def _end_hung(self) -> None:
+        """Takes leave of the workers that have given no answer for too long."""
+        import ray
+
+        limit = self._patience.limit
+        for hand in [hand for hand in self._hands if hand.jobs and time.monotonic() - hand.since > limit]:
+            refs = [ref for ref, (other, _) in self._refs.items() if other is hand]
+            if not ray.wait(refs, num_returns=1, timeout=0)[0]:  # else it is this side that was busy
+                for ref in refs:
+                    self._lose(hand, self._refs.pop(ref)[1], f"a worker gave no answer for {limit:g} s", HUNG)
+
+    def _lose(self, hand: _Hand, job: _Job | None, reason: str, short: str = DIED) -> None:
         """A worker failed: another one is started, and what it had is drawn again."""
         if hand in self._hands:  # else another of its jobs told so
             import ray
@@ -251,7 +239,7 @@ class OnRay:
         if job is None:
             return
         if job.row is not None:
-            self._tried(job, DIED)
+            self._tried(job, short)
             return
         start = job.batch.start
         self._deaths[start] += 1
@@ -279,5 +267,7 @@ class OnRay:
             self._in_a_row = 0  # that death is explained
         if not trial.left:
             del self._trials[job.batch.start]
+            if trial.found:
+                self._deaths.pop(job.batch.start)  # they are explained
             skipped = {**trial.batch.skipped, **trial.found}
             self._again.appendleft(_Job(replace(trial.batch, skipped=skipped), alone=True))

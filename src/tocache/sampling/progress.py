@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tocache.errors import SamplesError
 from tocache.samples import Layout
+from tocache.samples.archive import pictures
 from tocache.samples.layout import key
 from tocache.samples.manifest import scan
 
@@ -49,11 +50,11 @@ class Progress:
         return int(np.count_nonzero(self.state == state))
 
 
-def read_progress(layout: Layout, num: int, *, retry_skipped: bool = False) -> Progress:
+def read_progress(layout: Layout, num: int, *, tar: bool = False, retry_skipped: bool = False) -> Progress:
     """What a folder for `num` pictures holds: one is done that has a line in the manifest and a file of that size.
 
-    A shard that is a .tar is not looked into: it appears as a whole. With `retry_skipped`, prompts that could not be
-    drawn are open again. Memory is 9 bytes per picture.
+    With `tar` shards become .tar files; one that is one already is not looked into: it appears as a whole. With
+    `retry_skipped`, prompts that could not be drawn are open again. Memory is 9 bytes per picture.
 
     Raises SamplesError where the manifest is broken, or goes beyond `num`.
     """
@@ -80,13 +81,20 @@ def read_progress(layout: Layout, num: int, *, retry_skipped: bool = False) -> P
         state = progress.state[indices.start : indices.stop]
         if (state == DONE).any() and not layout.tar(shard).exists():
             expected = sizes[indices.start : indices.stop]
-            missing = (state == DONE) & (expected != _sizes_there(layout, shard, len(indices)))
+            there = _sizes_in_part(layout, indices) if tar else _sizes_in_folder(layout, shard, len(indices))
+            missing = (state == DONE) & (expected != there)
             state[missing] = OPEN
             progress.stale = progress.stale or bool(missing.any())
     return progress
 
 
-def _sizes_there(layout: Layout, shard: int, count: int) -> NDArray[np.int64]:
+def _sizes_in_part(layout: Layout, indices: range) -> NDArray[np.int64]:
+    """Bytes of each file of a shard that is to become a .tar, −1 where there is none."""
+    places = pictures(layout.part(layout.shard_of(indices.start)))
+    return np.array([places[i].size if i in places else -1 for i in indices], dtype=np.int64)
+
+
+def _sizes_in_folder(layout: Layout, shard: int, count: int) -> NDArray[np.int64]:
     """Bytes of each file of a shard's folder, −1 where there is none; no file is looked into."""
     found = np.full(count, -1, dtype=np.int64)
     try:

@@ -106,13 +106,14 @@ def sample(
     layout, began, interrupted = Layout(root, shard), time.perf_counter(), False
     with locked(root):
         check_begun(layout, asked)
-        run = _Run(read_progress(layout, count, retry_skipped=retry_skipped), max_skipped, tell)
+        tar = format == "tar"
+        run = _Run(read_progress(layout, count, tar=tar, retry_skipped=retry_skipped), max_skipped, tell)
         try:
             with run.interrupts.caught(), ExitStack() as stack:
                 if run.state().open:
                     run.workers = stack.enter_context(closing(start(load or partial(PipelineDrawer, settings))))
                     note_config(layout, asked, run.workers.about(), count)
-                with Writer(layout, run.progress, tar=format == "tar") as writer:
+                with Writer(layout, run.progress, tar=tar) as writer:
                     run.draw(writer, open_batches(run.progress, prompts, seed=settings.seed, size=settings.batch))
                     writer.finish()
         except KeyboardInterrupt:

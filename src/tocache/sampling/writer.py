@@ -1,15 +1,14 @@
 """The one place that writes into a folder of samples.
 
-A picture's file comes first, and then its line in the manifest. A process that is killed at any moment leaves at worst
-files without a line, which are written again, and half a line, which is cut off. A file that a power cut cut off is
-known by its size.
+A picture's bytes come first, and then its line in the manifest. A process that is killed at any moment leaves at worst
+pictures without a line, which are written again, and half a picture or half a line, which are cut off. A file that a
+power cut cut off is known by its size.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -20,7 +19,7 @@ from tocache.samples.manifest import positions, scan
 from tocache.sampling.drawn import Drawn
 from tocache.sampling.files import remove_unfinished, whole_file, write_all, write_whole
 from tocache.sampling.progress import OPEN, Progress
-from tocache.sampling.shards import pack_shard, unpack_shard
+from tocache.sampling.shards import TarShards
 
 
 class Writer:
@@ -30,15 +29,16 @@ class Writer:
     """
 
     def __init__(self, layout: Layout, progress: Progress, *, tar: bool) -> None:
-        self.layout, self.progress, self.tar = layout, progress, tar
-        self._rows: dict[int, Row] = {}  # of shards that are to become .tar files
+        self.layout, self.progress = layout, progress
+        self._tars = TarShards(layout) if tar else None
 
     def __enter__(self) -> Writer:
         self.layout.images.mkdir(parents=True, exist_ok=True)
         self._clean()
         self._manifest = os.open(self.layout.manifest, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        for shard in self._unfinished():
-            self._finish(shard)
+        if self._tars is not None:
+            self._learn_rows(self._tars)
+            self._finish_tars(self._tars, range(self._shards))
         return self
 
     def __exit__(
@@ -48,24 +48,30 @@ class Writer:
 
     def write(self, drawn: Drawn) -> None:
         """Writes the pictures of a batch, then their lines. Raises OSError where the disk is full."""
-        batch, rows = drawn.batch, []
-        for place, file in drawn.files.items():
+        batch = drawn.batch
+        files: list[tuple[Row, bytes]] = []
+        for place, file in sorted(drawn.files.items()):
             index = batch.start + place
-            name = self.layout.name(index, file.suffix)
-            _write_into(self.layout.images / name, file.data)
-            known = (index, batch.prompts[place], batch.seeds[place])
-            rows.append(Row(*known, name, len(file.data), file.sha256, round(drawn.seconds, 4)))
+            known = (index, batch.prompts[place], batch.seeds[place], self.layout.name(index, file.suffix))
+            files.append((Row(*known, len(file.data), file.sha256, round(drawn.seconds, 4)), file.data))
+        if self._tars is not None:
+            self._tars.append(files)
+        else:
+            for row, data in files:
+                _write_into(self.layout.images / str(row.file), data)
+        rows = [row for row, _ in files]
         for place, reason in drawn.skipped.items():
             rows.append(Row(batch.start + place, batch.prompts[place], batch.seeds[place], error=reason))
-        rows.sort(key=lambda row: row.index)
+        self._note(sorted(rows, key=lambda row: row.index))
+
+    def _note(self, rows: Sequence[Row]) -> None:
         write_all(self._manifest, "".join(row.line() for row in rows).encode())
         for row in rows:
             self.progress.note(row.index, row.error)
-            if self.tar:
-                self._rows[row.index] = row
-        for shard in sorted({self.layout.shard_of(row.index) for row in rows}):
-            if self.tar and self.progress.complete(self.layout.indices(shard, self.progress.num)):
-                self._finish(shard)
+            if self._tars is not None:
+                self._tars.note(row)
+        if self._tars is not None:
+            self._finish_tars(self._tars, sorted({self.layout.shard_of(row.index) for row in rows}))
 
     def finish(self) -> None:
         """Puts the manifest into the order of the index, and forces it to the disk."""
@@ -82,36 +88,39 @@ class Writer:
                 self._rewrite()
             else:
                 _cut_last_line(self.layout)
-        for shard in range(self.layout.shards(self.progress.num)):
-            done = self.progress.complete(self.layout.indices(shard, self.progress.num))
-            if self.layout.tar(shard).exists():
+        for shard in range(self._shards):
+            done = self._done(shard)
+            if self._tars is None:
                 if not done:
-                    unpack_shard(self.layout, shard)
-                elif self.layout.folder(shard).exists():  # killed between writing the one and removing the other
-                    shutil.rmtree(self.layout.folder(shard))
-            elif not done:
-                remove_unfinished(self.layout.folder(shard))
+                    remove_unfinished(self.layout.folder(shard))
+            elif not done or not self.layout.tar(shard).exists():
+                self._tars.open(shard)
+            else:  # killed between writing the one and removing the other
+                self.layout.part(shard).unlink(missing_ok=True)
 
-    def _unfinished(self) -> Iterator[int]:
-        """The shards that are complete and should be .tar files; learns the rows of all that are to become ones."""
-        if not self.tar:
-            return
-        unpacked = {s for s in range(self.layout.shards(self.progress.num)) if not self.layout.tar(s).exists()}
-        for _, values in scan(self.layout.manifest) if unpacked else ():
-            if self.layout.shard_of(values["index"]) in unpacked:
-                self._rows[values["index"]] = Row.from_values(values)
-        for shard in sorted(unpacked):
-            if self.progress.complete(self.layout.indices(shard, self.progress.num)):
-                yield shard
+    @property
+    def _shards(self) -> int:
+        return self.layout.shards(self.progress.num)
 
-    def _finish(self, shard: int) -> None:
-        """Turns a complete shard into a .tar.
+    def _done(self, shard: int) -> bool:
+        return self.progress.complete(self.layout.indices(shard, self.progress.num))
 
-        Here and now: a thread beside this one would take longer, since both wait for the interpreter at every file.
+    def _learn_rows(self, tars: TarShards) -> None:
+        """Tells what the manifest says of the shards that are no .tar files yet."""
+        unfinished = {shard for shard in range(self._shards) if not self.layout.tar(shard).exists()}
+        for _, values in scan(self.layout.manifest) if unfinished else ():
+            if self.layout.shard_of(values["index"]) in unfinished:
+                tars.note(Row.from_values(values))
+
+    def _finish_tars(self, tars: TarShards, shards: Iterable[int]) -> None:
+        """Makes a .tar of each shard that is complete and is none yet.
+
+        Here and now: a thread beside this one would take longer, since both wait for the interpreter.
         """
-        rows = [self._rows.pop(index) for index in self.layout.indices(shard, self.progress.num)]
-        os.fsync(self._manifest)  # the folder goes, so its rows must be there whatever happens
-        pack_shard(self.layout, shard, rows)
+        for shard in shards:
+            if self._done(shard) and not self.layout.tar(shard).exists():
+                os.fsync(self._manifest)  # the part goes, so its rows must be there whatever happens
+                tars.finish(shard, self.layout.indices(shard, self.progress.num))
 
     def _rewrite(self) -> None:
         """The manifest anew, in the order of the index, without lines about pictures that are open."""
