@@ -4,9 +4,10 @@
 
 Each row of benchmarks/results/sampling.jsonl holds one measurement. "write" rows: pictures per second from pixels to
 files and manifest in the fastest of some runs, CPU milliseconds per picture in the one that took least of them, and
-the process's memory after a tenth of the pictures and at the end. "resume" rows: seconds of a call
-that finds `rows` pictures in the folder, of which the last batch is missing; the folder is made for it, with a file
-for each row (hard links, one picture per shard).
+the process's memory after a tenth of the pictures and at the end. "resume" rows: seconds of a call that finds `rows`
+pictures in the folder, of which the last batch is missing, or the last shard where shards are .tar files. The folder is
+made for it, with a file for each row or a .tar for each shard (hard links, one picture per shard; a .tar that is
+finished is not looked into).
 """
 
 from __future__ import annotations
@@ -83,13 +84,17 @@ def measure_writing(folder: Path, pictures: int, side: int, format: str, batch: 
     }
 
 
-def measure_resuming(folder: Path, rows: int, batch: int) -> dict[str, Any]:
+def measure_resuming(folder: Path, rows: int, format: str, batch: int) -> dict[str, Any]:
     settings = Settings(batch=batch)
-    sample(settings, PROMPTS, folder, num=1, load=partial(Nothing, 64))  # the configuration
+    options: dict[str, Any] = {"format": format, "load": partial(Nothing, 64)}
+    sample(settings, PROMPTS, folder, num=1, **options)  # the configuration
     layout, file = Layout(folder, 1000), encode(Nothing(64).draw((), (0,))[0])  # type: ignore[arg-type]
-    there = (rows - 1) // batch * batch
+    unit = layout.shard if format == "tar" else batch
+    there = (rows - 1) // unit * unit
     with layout.manifest.open("w") as manifest:
-        for shard in range(layout.shards(there)):
+        for shard in range(1, layout.shards(there) if format == "tar" else 0):
+            os.link(layout.tar(0), layout.tar(shard))
+        for shard in range(layout.shards(there) if format == "png" else 0):
             layout.folder(shard).mkdir(exist_ok=True)
             first, *others = (layout.images / layout.name(i) for i in layout.indices(shard, there))
             first.write_bytes(file.data)
@@ -100,11 +105,12 @@ def measure_resuming(folder: Path, rows: int, batch: int) -> dict[str, Any]:
             manifest.write(Row(*known, hashlib.sha256(str(i).encode()).hexdigest(), 0.5).line())
     process = psutil.Process()
     before, begun = process.memory_info().rss, time.perf_counter()
-    sampled = sample(settings, PROMPTS, folder, num=rows, load=partial(Nothing, 64))
+    sampled = sample(settings, PROMPTS, folder, num=rows, **options)
     assert sampled.state.now == rows - there
     return {
         "what": "resume",
         "rows": rows,
+        "format": format,
         "manifest_mib": round(layout.manifest.stat().st_size / 2**20, 1),
         "seconds": round(time.perf_counter() - begun, 2),
         "mib_more": round((process.memory_info().rss - before) / 2**20, 1),
@@ -115,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=20_000)
     parser.add_argument("--sides", type=int, nargs="*", default=[64])
+    parser.add_argument("--formats", nargs="*", default=["png", "tar"])
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -132,10 +139,10 @@ def main() -> None:
             file.write(json.dumps(row | {"cores": os.cpu_count(), "load": os.getloadavg()[0]} | about) + "\n")
 
     for side in options.sides:
-        for format in ("png", "tar"):
+        for format in options.formats:
             run(measure_writing, options.pictures, side, format, options.batch, options.runs)
-    if options.rows:
-        run(measure_resuming, options.rows, options.batch)
+    for format in options.formats if options.rows else ():
+        run(measure_resuming, options.rows, format, options.batch)
 
 
 if __name__ == "__main__":

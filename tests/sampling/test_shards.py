@@ -146,3 +146,14 @@ def test_other_bytes_than_the_manifests_are_named(stopped: Path, whole: dict[str
     (stopped / PART).unlink()
     draw(stopped)
     assert bytes_of(stopped) == whole
+
+
+def test_a_tar_of_other_pictures_is_named_when_its_shard_grows(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    draw(tmp_path / "s", num=15)
+    os.replace(tmp_path / "s/images/000001.tar", tmp_path / "aside")
+    (tmp_path / "s/images/000001.tar").write_bytes(whole["images/000000.tar"])
+    with pytest.raises(SamplesError, match=r"000001\.tar\.part: the bytes of picture 10 are not those"):
+        draw(tmp_path / "s")
+    os.replace(tmp_path / "aside", tmp_path / "s" / PART)
+    draw(tmp_path / "s")
+    assert bytes_of(tmp_path / "s") == whole

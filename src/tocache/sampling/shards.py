@@ -67,27 +67,30 @@ class TarShards:
         Raises SamplesError where a file is not what its row says; what was appended stays then.
         """
         rows = [self._rows.pop(index) for index in indices]
-        places = {index: self._places.pop(index) for index in indices if index in self._places}
-        drawn = ((row, places[row.index]) for row in rows if row.error is None)
+        places = {index: self._places.pop(index, None) for index in indices}
+        drawn = [(row, places[row.index]) for row in rows if row.error is None]
         _write(self.layout.tar(shard), _checked(self.layout.part(shard), drawn))
         self.layout.part(shard).unlink(missing_ok=True)
 
 
-def _checked(part: Path, drawn: Iterable[tuple[Row, Place]]) -> Iterator[bytes]:
-    try:
-        with part.open("rb") as file:
-            for row, place in drawn:
+def _checked(part: Path, drawn: Sequence[tuple[Row, Place | None]]) -> Iterator[bytes]:
+    """What each picture is in a .tar."""
+    if not drawn:  # not one could be: there is no part
+        return
+    with part.open("rb") as file:
+        for row, place in drawn:
+            found = b""
+            if place is not None:
                 file.seek(place.start)
                 block = file.read(place.end - place.start)
                 first = place.data - place.start
-                if hashlib.sha256(block[first : first + place.size]).hexdigest() != row.sha256:
-                    raise SamplesError(
-                        f"{part}: the bytes of picture {row.index} are not those in the manifest; delete this file and "
-                        "run the same command again: its pictures are drawn anew"
-                    )
-                yield block
-    except FileNotFoundError:  # not one of its pictures could be drawn
-        return
+                found = block[first : first + place.size]
+            if hashlib.sha256(found).hexdigest() != row.sha256:
+                raise SamplesError(
+                    f"{part}: the bytes of picture {row.index} are not those in the manifest; delete this file and "
+                    "run the same command again: its pictures are drawn anew"
+                )
+            yield block
 
 
 def _write(path: Path, blocks: Iterable[bytes]) -> None:

@@ -105,9 +105,14 @@ class Writer:
     def _done(self, shard: int) -> bool:
         return self.progress.complete(self.layout.indices(shard, self.progress.num))
 
+    def _begun(self, shard: int) -> bool:
+        indices = self.layout.indices(shard, self.progress.num)
+        return bool(self.progress.state[indices.start : indices.stop].any())
+
     def _learn_rows(self, tars: TarShards) -> None:
         """Tells what the manifest says of the shards that are no .tar files yet."""
-        unfinished = {shard for shard in range(self._shards) if not self.layout.tar(shard).exists()}
+        shards = (shard for shard in range(self._shards) if not self.layout.tar(shard).exists())
+        unfinished = {shard for shard in shards if self._begun(shard)}  # of the others no line is there to be read
         for _, values in scan(self.layout.manifest) if unfinished else ():
             if self.layout.shard_of(values["index"]) in unfinished:
                 tars.note(Row.from_values(values))
