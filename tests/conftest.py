@@ -39,6 +39,7 @@ class Case:
     scores: dict[str, float] = field(default_factory=lambda: {"influence": 1.0})  # of its recipe
     steps: int = 12
     needs: tuple[str, ...] = ()
+    rows: int = 1  # of one picture without guidance
     asked: str | None = None  # the argument that takes the prompts, where it is not the first
 
     def make(self, **options: Any) -> Any:

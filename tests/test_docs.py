@@ -1,79 +1,26 @@
-"""The documentation against the code: what it shows runs, what it quotes and names exists."""
+"""The documentation against the code: the recipes of CONTRIBUTING.md work, the tree is the package's, paths exist."""
 
 from __future__ import annotations
 
 import re
-import shlex
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import typer
 from diffusers import HunyuanDiT2DModel
 
 import tocache
-from tocache.cli.app import app
 from tocache.models import registry
 
-ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "src" / "tocache"
-DOCS = ROOT / "docs"
-FENCE = re.compile(r"^( *)```(\w+)([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(page: Path, language: str) -> list[tuple[str, int, str]]:
-    """(what is said after the language, line in the page, content) of every fenced block of `language`."""
-    text = page.read_text(encoding="utf-8")
-    found = FENCE.finditer(text)
-    return [(m[3].strip(), text.count("\n", 0, m.start()) + 2, m[4]) for m in found if m[2] == language]
-
-
-def execute(page: Path, line: int, code: str, names: dict[str, Any]) -> None:
-    """Runs a block as if it stood at its line of the page, so that a traceback points there."""
-    exec(compile("\n" * (line - 1) + code, str(page), "exec", dont_inherit=True), names)
+from .docs.shown import DOCS, PAGES, ROOT, SOURCE, blocks, execute
 
 
 def recipe(name: str) -> dict[str, Any]:
     """The names that the recipe's block in CONTRIBUTING.md defines."""
-    page = ROOT / "CONTRIBUTING.md"
-    ((_, line, code),) = [block for block in blocks(page, "python") if block[0] == name]
+    (block,) = [block for block in blocks(ROOT / "CONTRIBUTING.md", "python") if block.title == f"A {name}"]
     names: dict[str, Any] = {"__name__": f"contributing_{name}"}
-    execute(page, line, code, names)
+    execute(block, names)
     return names
-
-
-class TestQuickstart:
-    @pytest.mark.parametrize(("name", "count"), [("quickstart.md", 6), ("open-sora.md", 1), ("analysis.md", 1)])
-    def test_snippets_run_in_the_order_of_the_page(self, tmp_path, monkeypatch, capsys, name, count):
-        monkeypatch.chdir(tmp_path)
-        page, names = DOCS / name, {"__name__": "page"}
-        shown = [block for block in blocks(page, "python") if block[0] != "no-run"]
-        assert len(shown) >= count
-        for _, line, code in shown:
-            execute(page, line, code, names)
-            if "pipe" in names:
-                names["pipe"].set_progress_bar_config(disable=True)
-        assert "no run yet" not in capsys.readouterr().out
-
-    def test_commands_take_the_options_that_are_shown(self):
-        commands: Any = typer.main.get_command(app)
-        lines = "\n".join(code for page in DOCS.glob("*.md") for _, _, code in blocks(page, "bash"))
-        lines += "\n".join(re.findall(r"`(tocache plan --model [\w-]+ --[^`]+)`", (DOCS / "method.md").read_text()))
-        shown = re.findall(r"^tocache (\w+) ?(.*)$", lines, re.MULTILINE)
-        assert {name for name, _ in shown} == set(commands.commands)
-        for name, arguments in shown:
-            words = shlex.split(arguments, comments=True)
-            with commands.make_context("tocache", [name]) as group:
-                commands.commands[name].make_context(name, words, parent=group)
-
-    def test_quoted_messages_are_those_of_the_code(self):
-        code = "\n".join(path.read_text(encoding="utf-8") for path in sorted(SOURCE.rglob("*.py")))
-        code = re.sub(r'"\s*\n\s*f?"', "", code)  # a literal over several lines
-        table = (DOCS / "quickstart.md").read_text(encoding="utf-8").partition("## When something is off")[2]
-        quoted = re.findall(r"`([^`]+)`", "".join(row.split("|")[1] for row in table.splitlines() if row[:3] == "| `"))
-        assert len(quoted) > 10
-        assert [message for message in quoted if message not in code] == []
 
 
 class TestContributing:
@@ -104,8 +51,8 @@ class TestContributing:
     def test_the_lines_that_a_recipe_changes_are_there(self):
         shown = blocks(ROOT / "CONTRIBUTING.md", "diff")
         assert shown
-        for _, _, diff in shown:
-            header, *lines = (line.removeprefix("   ") for line in diff.splitlines())
+        for block in shown:
+            header, *lines = (line.removeprefix("   ") for line in block.code.splitlines())
             code = (ROOT / header.removeprefix("# ")).read_text(encoding="utf-8")
             kept = [line.removeprefix("-") for line in lines if not line.startswith("+")]
             assert kept
@@ -173,11 +120,10 @@ class TestArchitecture:
         assert listed == there - packages, "docs/architecture.md lists other files than src/tocache has"
 
     def test_links_and_named_paths_exist(self):
-        pages = [*DOCS.glob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
         pattern = re.compile(r"`((?:docs|tests|scripts|src|\.ci)/[\w./-]+|[a-z]+/[a-z_]+\.py)`")
         missing = [
             (page.name, name)
-            for page in pages
+            for page in PAGES
             for name in pattern.findall(page.read_text(encoding="utf-8"))
             if not (ROOT / name).exists() and not (SOURCE / name).exists() and name != "models/hunyuan.py"
         ]

@@ -34,6 +34,11 @@ def blocks_of(pipe: Any) -> Any:
     return next(child for child in pipe.transformer.children() if isinstance(child, torch.nn.ModuleList))
 
 
+def one_tensor(output: Any) -> torch.Tensor:
+    """What a transformer gives; some give the pictures of a batch one by one."""
+    return torch.stack(output) if isinstance(output, list) else output
+
+
 class TestFamilyContract:
     def test_an_all_fresh_plan_is_bit_equal_to_the_model_without_a_cache(self, case):
         pipe = case.make()
@@ -144,7 +149,7 @@ class TestFamilyContract:
         tocache.enable(pipe, tocache.ToCa(3, 0.3))
         guided = case.draw(pipe)
         case.draw(pipe, **case.unguided)
-        assert tocache.report(pipe).rows == 1
+        assert tocache.report(pipe).rows == case.rows
         assert torch.equal(case.draw(pipe), guided)
 
     def test_samples_of_a_batch_do_not_influence_one_another(self, case):
@@ -269,13 +274,13 @@ class TestFamilyContract:
         handle.remove()
         args, kwargs = inputs[3]
         with torch.no_grad():
-            plain = pipe.transformer(*args, **kwargs)[0]
+            plain = one_tensor(pipe.transformer(*args, **kwargs)[0])
             tocache.enable(pipe.transformer, tocache.FORA(3))
             with pytest.warns(tocache.TocacheWarning, match="outside of any run"):
-                assert torch.equal(pipe.transformer(*args, **kwargs)[0], plain)
+                assert torch.equal(one_tensor(pipe.transformer(*args, **kwargs)[0]), plain)
             with warnings.catch_warnings():
                 warnings.simplefilter("error", tocache.TocacheWarning)
-                assert torch.equal(pipe.transformer(*args, **kwargs)[0], plain)
+                assert torch.equal(one_tensor(pipe.transformer(*args, **kwargs)[0]), plain)
 
     def test_few_steps_are_warned_of(self, case):
         pipe = case.make()

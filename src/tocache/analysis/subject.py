@@ -44,7 +44,8 @@ class Subject:
     Args:
         pipe: any pipeline of a supported family. What is enabled on it stays so; a study's runs put it aside.
         prompts: what is drawn in one batch: texts, or names or numbers of classes.
-        steps, guidance: None is the pipeline's own.
+        steps: None is the pipeline's own.
+        guidance: None is the pipeline's own.
         seed: of the first picture's noise; the others count up.
         call: further arguments of the pipeline's call, such as a size.
         name: what the pipeline is called in files and pictures; None is its class.

@@ -101,6 +101,8 @@ class AttentionLayer:
     def module(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         amounts, self.run = self.amounts if self.run is run else self._asked(run), None
         sites, unread = [run.index[name] for name in self.wiring.sites], self.wiring.unread
+        if self.wiring.folded:
+            return self._folded(run, sites[0], amounts[0], x, again)
         if self.wiring.outputs:
             return self._parts(run, sites[0], amounts[0], lambda: again(x))
         if ALL not in amounts:
@@ -115,6 +117,17 @@ class AttentionLayer:
         for i, amount, value in zip(sites, amounts, computed, strict=False):
             outputs.append(run.write(i, value) if amount == ALL else run.serve(i))
         return (*outputs, *computed[len(sites) :]) if isinstance(y, tuple) else outputs[0]
+
+    def _folded(self, run: PassRun, site: int, amount: int, x: torch.Tensor, again: Again) -> torch.Tensor:
+        if amount == ALL:
+            y: torch.Tensor = again(x)
+            tokens = y.flatten(2).transpose(1, 2)  # (rows, channels, height, width) -> (rows, tokens, channels)
+            given = run.write(site, tokens)
+            if given is tokens:
+                return y
+        else:
+            given = run.serve(site)
+        return given.transpose(1, 2).reshape(given.shape[0], -1, *x.shape[2:])
 
     def _parts(self, run: PassRun, site: int, amount: int, compute: Callable[[], Any]) -> tuple[torch.Tensor, ...]:
         if amount != ALL:

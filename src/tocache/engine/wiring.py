@@ -47,7 +47,8 @@ class Attention:
 
     `by_token` says that the module may be called with some of the tokens: it has one site, its tokens have no position
     there, and all of them attend to all. `unread` counts the outputs after those of the sites that nobody reads: they
-    are not cached. `outputs` are the groups of its outputs, where one site holds them one behind the other.
+    are not cached. `outputs` are the groups of its outputs, where one site holds them one behind the other. What is
+    `folded` takes and gives one picture for each row, (rows, channels, height, width), and may as well be no attention.
     """
 
     sites: tuple[str, ...]
@@ -57,6 +58,7 @@ class Attention:
     by_token: bool = False
     unread: int = 0
     outputs: tuple[str, ...] = ()
+    folded: bool = False
 
 
 @dataclass(frozen=True)

@@ -101,13 +101,13 @@ def _guides(arguments: Mapping[str, Any], name: str) -> bool:
     return scale is not None and scale > 1
 
 
-def unpublished(name: str, *kinds: str) -> Recipe:
+def unpublished(name: str, *kinds: str, score: str = "influence") -> Recipe:
     """What ToCa means for a family that nothing was published for: fresh tokens at sites of these kinds."""
     return Recipe(
         name=name,
         schedule=Every(3, warmup=3),
         budget=Budget(0.1, dict.fromkeys(kinds, 1.0)),
-        policy=Policy(scores={"influence": 1.0}, staleness=0.25),
+        policy=Policy(scores={score: 1.0}, staleness=0.25),
         source="no constants were published for this family: three full steps, then one in three, and a tenth of the "
         "tokens in between",
     )
@@ -127,7 +127,7 @@ def present_tokens(lengths: Sequence[int], tokens: int, device: torch.device) ->
 
 def width_of(transformer: Any) -> int:
     """Channels of the token stream."""
-    for name in ("hidden_size", "dim"):  # what some classes call it
+    for name in ("hidden_size", "dim", "model_dim"):  # what some classes call it
         if (width := transformer.config.get(name)) is not None:
             return int(width)
     return int(transformer.config.num_attention_heads * transformer.config.attention_head_dim)

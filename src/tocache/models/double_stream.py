@@ -18,6 +18,8 @@ class DoubleStream:
     `norms` feed the attention and nobody else. `padded` says that shorter texts of a batch are padded: how many tokens
     of a text were computed would then depend on the longest, so its MLP computes all or none. A `last` block returns no
     text. `own` and `added` are the attention's projections of image and text; one MLP that is named twice serves both.
+    `scored` says that the attention is one call, whose map can rank tokens. `text_width` are the channels of the text,
+    where they are not the image's.
     """
 
     norms: tuple[str, ...] = ("norm1", "norm1_context")
@@ -29,6 +31,8 @@ class DoubleStream:
     last: bool = False
     own: tuple[str, ...] = OWN
     added: tuple[str, ...] = ADDED
+    scored: bool = True
+    text_width: int | None = None
 
     def layers(self, path: str) -> list[Layer]:
         """Those of the block at `path`."""
@@ -45,11 +49,13 @@ class DoubleStream:
     def sites(self, path: str, place: Mapping[str, Any]) -> list[Site]:
         """Those of the block at `path`, whose stack, number, depth and width are `place`."""
         groups = ("image",) if self.last else ("image", "text")
-        attention = f"{path}.{self.attention}"
-        sites = [Site(f"{attention}[{group}]", SELF_ATTENTION, group, **place, rows=False) for group in groups]
+        at = {"image": place, "text": {**place, "width": self.text_width or place["width"]}}
+        attention = {group: f"{path}.{self.attention}[{group}]" for group in groups}
+        sites = [Site(attention[group], SELF_ATTENTION, group, **at[group], rows=False) for group in groups]
         for group, mlp in zip(groups, self._mlp_sites(path), strict=True):
             rows = group == "image" or not self.padded
-            sites.append(Site(mlp, MLP, group, **place, rows=rows, self_map=f"{attention}[{group}]"))
+            self_map = attention[group] if self.scored else None
+            sites.append(Site(mlp, MLP, group, **at[group], rows=rows, self_map=self_map))
         return sites
 
     def costs(self, block: Any, shape: Pass) -> list[Cost]:

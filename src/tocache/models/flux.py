@@ -65,10 +65,7 @@ class Flux(ModelFamily):
         return Pass(rows, joint_tokens(image, text), itemsize=itemsize_of(transformer))
 
     def grid(self, transformer: Any, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
-        ids = arguments["img_ids"]
-        height, width = (int(n) + 1 for n in ids.reshape(-1, ids.shape[-1])[:, 1:3].amax(dim=0).tolist())
-        # reference pictures joined to the stream (Kontext, Fill) make it no grid
-        return (height, width) if height * width == arguments["hidden_states"].shape[1] else None
+        return grid_of(arguments)
 
     def default_pass(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> Pass:
         return Pass(pictures, joint_tokens(64 * 64, 512), (64, 64), itemsize=itemsize)
@@ -101,6 +98,14 @@ class Flux(ModelFamily):
         for block in transformer.single_transformer_blocks:
             costs += SINGLE_BLOCK.costs(block, shape)
         return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), tuple(costs), self.notes)
+
+
+def grid_of(arguments: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width that the positions of the image's tokens tell."""
+    ids = arguments["img_ids"]
+    height, width = (int(n) + 1 for n in ids.reshape(-1, ids.shape[-1])[:, 1:3].amax(dim=0).tolist())
+    # reference pictures joined to the stream (Kontext, Fill) make it no grid
+    return (height, width) if height * width == arguments["hidden_states"].shape[1] else None
 
 
 def _adapters(transformer: Any, block: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tocache.models.base import itemsize_of, patched, unpublished
-from tocache.models.separable import CROSS_NOTES, Module, Separable
+from tocache.models.separable import Module, Separable
 from tocache.models.stacked import Blocks, Stacked
 from tocache.plan.anatomy import MLP, UNCOND_COND, Pass
 
@@ -24,7 +24,7 @@ class HunyuanDiT(Stacked):
     default_guidance = 5.0
     stacked = (Blocks("blocks", BLOCK),)
     halves = UNCOND_COND
-    notes = CROSS_NOTES
+    notes = ("norms, modulation and skip connections are not counted",)
 
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
         rows, grid = patched(transformer, arguments["hidden_states"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tocache.models.known import Known
 
 
@@ -23,6 +25,22 @@ def _wan() -> list[Known]:
 
 _COGVIDEOX_5B = {"num_layers": 42, "num_attention_heads": 48, "use_rotary_positional_embeddings": True}
 
+_LATTE: dict[str, Any] = {
+    "num_layers": 28,
+    "attention_head_dim": 72,
+    "in_channels": 4,
+    "out_channels": 8,
+    "patch_size": 2,
+    "cross_attention_dim": 1152,
+    "caption_channels": 4096,
+    "activation_fn": "gelu-approximate",
+    "attention_bias": True,
+    "norm_type": "ada_norm_single",
+    "norm_elementwise_affine": False,
+    "num_embeds_ada_norm": 1000,
+}
+_KANDINSKY5_LITE = {"model_dim": 1792, "ff_dim": 7168, "in_visual_dim": 16, "out_visual_dim": 16, "visual_cond": True}
+
 VIDEOS: list[Known] = [
     *_wan(),
     ("ltx-video-2b-512p", "ltx", "LTXVideoTransformer3DModel", {}, "Lightricks/LTX-Video"),
@@ -35,5 +53,14 @@ VIDEOS: list[Known] = [
         "HunyuanVideoTransformer3DModel",
         {},
         "hunyuanvideo-community/HunyuanVideo",
+    ),
+    ("mochi-1-480p", "mochi", "MochiTransformer3DModel", {}, "genmo/mochi-1-preview"),
+    ("latte-1-512p", "latte", "LatteTransformer3DModel", _LATTE, "maxin-cn/Latte-1"),
+    (
+        "kandinsky5-lite-512p",
+        "kandinsky5",
+        "Kandinsky5Transformer3DModel",
+        _KANDINSKY5_LITE,
+        "kandinskylab/Kandinsky-5.0-T2V-Lite-sft-5s-Diffusers",
     ),
 ]

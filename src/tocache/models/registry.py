@@ -12,6 +12,7 @@ from tocache.errors import UnknownNameError, UnsupportedModelError
 from tocache.models.allegro import Allegro
 from tocache.models.aura_flow import AuraFlow
 from tocache.models.base import ModelFamily
+from tocache.models.bria import Bria, BriaFibo
 from tocache.models.chroma import Chroma
 from tocache.models.cogvideox import CogVideoX
 from tocache.models.cogview import CogView3, CogView4
@@ -20,12 +21,16 @@ from tocache.models.flux import Flux
 from tocache.models.flux2 import Flux2
 from tocache.models.hunyuan_dit import HunyuanDiT
 from tocache.models.hunyuan_video import HunyuanVideo
+from tocache.models.kandinsky5 import Kandinsky5
+from tocache.models.latte import Latte
 from tocache.models.ltx import LTXVideo
 from tocache.models.lumina2 import Lumina2
+from tocache.models.mochi import Mochi
 from tocache.models.opensora import OpenSora
 from tocache.models.pixart import PixArt
 from tocache.models.qwen_image import QwenImage
 from tocache.models.recognised import Recognised, recognise
+from tocache.models.sana import Sana
 from tocache.models.sd3 import SD3
 from tocache.models.wan import Wan
 from tocache.models.z_image import ZImage
@@ -53,6 +58,12 @@ FAMILIES: dict[str, ModelFamily] = {
         HunyuanDiT(),
         CogView3(),
         CogView4(),
+        Mochi(),
+        Bria(),
+        BriaFibo(),
+        Latte(),
+        Sana(),
+        Kandinsky5(),
     )
 }
 

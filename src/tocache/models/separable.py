@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tocache.engine.wiring import Attention, Layer, TokenWise
-from tocache.models.costs import OWN, attention_cost, token_cost
+from tocache.models.costs import OWN, attention_cost, linear_flops, token_cost
 from tocache.plan.anatomy import CROSS_ATTENTION, MLP, SELF_ATTENTION, Cost, Pass, Site
 
 CROSS_NOTES = ("norms, modulation and the text's key and value projections are not counted",)
@@ -35,7 +35,8 @@ class Separable:
 
     `padded` says that shorter rows of a batch are padded: how many tokens of a row were computed would then depend on
     the longest, so the MLP computes all or none. Where padding joins other tokens, `counted` is the group of which
-    budgets compute a share.
+    budgets compute a share. `over` is the group of the attention's keys where these are not the tokens of `group`, and
+    `kind` the attention's kind.
     """
 
     attention: Module
@@ -47,6 +48,8 @@ class Separable:
     padded: bool = False
     counted: str | None = None
     projections: tuple[str, ...] = OWN
+    over: str | None = None
+    kind: str = SELF_ATTENTION
 
     def layers(self, path: str) -> list[Layer]:
         """Those of the block at `path`."""
@@ -66,7 +69,7 @@ class Separable:
         maps: dict[str, Any] = {"self_map": f"{path}.{self.attention.name}"}
         if self.cross is not None and not self.rotated:
             maps["cross_map"] = f"{path}.{self.cross.name}"
-        sites = [Site(f"{path}.{self.attention.name}", SELF_ATTENTION, self.group, **place, rows=False)]
+        sites = [Site(f"{path}.{self.attention.name}", self.kind, self.group, **place, rows=False)]
         for part in self._parts():
             kind = MLP if part is self.mlp else CROSS_ATTENTION
             by_token = not self.padded and not (part is self.cross and self.rotated)
@@ -78,11 +81,14 @@ class Separable:
         """One for each site."""
         rows, tokens = shape.rows, shape.tokens[self.group]
         attention = block.get_submodule(self.attention.name)
-        costs = [attention_cost(attention, rows, tokens, tokens, self.projections)]
+        keys = shape.tokens[self.over or self.group]
+        costs = [attention_cost(attention, rows, tokens, keys, self.projections)]
         if self.cross is not None:
             cross, own = block.get_submodule(self.cross.name), (self.projections[0], self.projections[-1])
             whole = attention_cost(cross, rows, tokens, shape.context, own)
-            costs.append(whole if self.rotated else replace(whole, token=whole.full // tokens))
+            projected = rows * shape.context * linear_flops(getattr(cross, name) for name in self.projections[1:3])
+            alone = replace(whole, token=whole.full // tokens)  # which computes the text's keys in every call
+            costs.append(replace(whole, full=whole.full + projected) if self.rotated else alone)
         return [*costs, token_cost(rows, tokens, block.get_submodule(self.mlp.name))]
 
     def _parts(self) -> tuple[Module, ...]:

@@ -1,4 +1,4 @@
-"""Wan 2.1 and 2.2 (Wan Team, arXiv 2503.20314): self-attention, attention to text and picture, and MLP."""
+"""Wan 2.1 and 2.2 (Wan Team, arXiv 2503.20314) and SkyReels-V2 (arXiv 2504.13074), which is built alike."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ _USUAL_GRID_5B = (31, 22, 40)  # 121 frames of 704 × 1280 pixels, which its aut
 
 
 class Wan(Stacked):
-    """diffusers' WanTransformer3DModel; two of them, one for high noise and one for low, make up Wan 2.2 A14B."""
+    """diffusers' WanTransformer3DModel and SkyReelsV2Transformer3DModel.
+
+    Two of the former, one for high noise and one for low, make up Wan 2.2 A14B.
+    """
 
     name = "wan"
-    classes = ("WanTransformer3DModel",)
+    classes = ("WanTransformer3DModel", "SkyReelsV2Transformer3DModel")
     recipes = (WAN,)
     default_steps = 50
     default_guidance = 5.0
@@ -43,5 +46,5 @@ class Wan(Stacked):
         return Pass(1, {"image": math.prod(grid)}, grid, context=_TEXT)
 
     def alike(self, transformer: Any, arguments: Mapping[str, Any]) -> bool:
-        # Wan 2.2 TI2V tells every token a time of its own, for a first frame that is given
+        # Wan 2.2 TI2V tells every token a time of its own, for a first frame that is given; SkyReels-V2 every frame
         return bool(arguments["timestep"].ndim < 2)

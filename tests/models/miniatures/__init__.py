@@ -6,6 +6,7 @@ from ...conftest import CASES, Case
 from . import (
     allegro,
     aura_flow,
+    bria,
     chroma,
     cogvideox,
     cogview3,
@@ -13,12 +14,17 @@ from . import (
     flux2,
     hunyuan_dit,
     hunyuan_video,
+    kandinsky5,
+    latte,
     ltx,
     lumina2,
     mochi,
+    ovis_image,
     pixart_sigma,
     qwen_image,
+    sana,
     sd3,
+    skyreels_v2,
     wan,
     z_image,
 )
@@ -41,6 +47,12 @@ FAMILIES: tuple[Case, ...] = (
     *hunyuan_dit.CASES,
     *cogview3.CASES,
     *cogview4.CASES,
-    # no family lists these: they are recognised
     *mochi.CASES,
+    *skyreels_v2.CASES,
+    *bria.CASES,
+    *latte.CASES,
+    *sana.CASES,
+    *kandinsky5.CASES,
+    # no family lists it: it is recognised
+    *ovis_image.CASES,
 )

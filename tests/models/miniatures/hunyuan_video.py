@@ -13,7 +13,7 @@ from ...conftest import Case
 from .parts import TEXTS, miniature
 
 
-def _vae() -> Any:
+def tiny_video_vae() -> Any:
     return diffusers.AutoencoderKLHunyuanVideo(
         latent_channels=4,
         down_block_types=("HunyuanVideoDownBlock3D",) * 4,
@@ -40,7 +40,7 @@ def hunyuan_video(**config: Any) -> Any:
         tokenizer=tokenizer,
         text_encoder_2=tiny_clip_encoder(tokenizer_2),
         tokenizer_2=tokenizer_2,
-        vae=_vae(),
+        vae=tiny_video_vae(),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=7.0),
         transformer=diffusers.HunyuanVideoTransformer3DModel(**sizes | config),
     )

@@ -14,7 +14,7 @@ from .parts import TEXTS, miniature
 from .pictures import LATENTS, picture_vae
 
 
-def _gemma(vocabulary: int) -> Any:
+def tiny_gemma(vocabulary: int) -> Any:
     sizes = {"hidden_size": TEXT_DIM, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     return Gemma2Model(Gemma2Config(vocab_size=vocabulary, num_key_value_heads=1, head_dim=8, **sizes)).eval()
 
@@ -26,7 +26,7 @@ def lumina2(**config: Any) -> Any:
     tokenizer = tiny_t5_tokenizer()
     return diffusers.Lumina2Pipeline(
         tokenizer=tokenizer,
-        text_encoder=_gemma(len(tokenizer)),
+        text_encoder=tiny_gemma(len(tokenizer)),
         vae=picture_vae(),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
         transformer=diffusers.Lumina2Transformer2DModel(**sizes | {"in_channels": LATENTS, "sample_size": 16} | config),

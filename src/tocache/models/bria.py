@@ -1,0 +1,48 @@
+"""Bria 3.2 and FIBO (Bria AI): FLUX's blocks, with both guidance halves in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tocache.models.base import itemsize_of, unpublished
+from tocache.models.double_stream import DoubleStream, joint_tokens
+from tocache.models.flux import grid_of
+from tocache.models.single_stream import SingleStream
+from tocache.models.stacked import Blocks, Stacked
+from tocache.plan.anatomy import MLP, PARALLEL, UNCOND_COND, Pass
+
+DOUBLE = Blocks("transformer_blocks", DoubleStream(), ("encoder_hidden_states", "hidden_states"))
+SINGLE = "single_transformer_blocks"
+
+
+class Bria(Stacked):
+    """diffusers' BriaTransformer2DModel."""
+
+    name = "bria"
+    classes = ("BriaTransformer2DModel",)
+    recipes = (unpublished("bria", MLP, PARALLEL),)
+    default_steps = 30
+    default_guidance = 5.0
+    stacked = (DOUBLE, Blocks(SINGLE, SingleStream(), DOUBLE.streams))
+    halves = UNCOND_COND
+
+    def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
+        rows, image, _ = arguments["hidden_states"].shape
+        text = arguments["encoder_hidden_states"].shape[1]
+        return Pass(rows, joint_tokens(image, text), itemsize=itemsize_of(transformer))
+
+    def grid(self, transformer: Any, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
+        return grid_of(arguments)
+
+    def usual(self, transformer: Any) -> Pass:
+        return Pass(1, joint_tokens(64 * 64, 128), (64, 64))
+
+
+class BriaFibo(Bria):
+    """diffusers' BriaFiboTransformer2DModel, whose single-stream blocks are given the text and the image in one."""
+
+    name = "bria-fibo"
+    classes = ("BriaFiboTransformer2DModel",)
+    recipes = (unpublished("bria-fibo", MLP, PARALLEL),)
+    stacked = (DOUBLE, Blocks(SINGLE, SingleStream()))
