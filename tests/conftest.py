@@ -40,6 +40,7 @@ class Case:
     steps: int = 12
     needs: tuple[str, ...] = ()
     rows: int = 1  # of one picture without guidance
+    slow: bool = False  # other cases have blocks of the same kinds; run with all tests only
     asked: str | None = None  # the argument that takes the prompts, where it is not the first
 
     def make(self, **options: Any) -> Any:

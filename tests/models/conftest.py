@@ -8,8 +8,10 @@ import pytest
 from ..conftest import Case
 from .miniatures import FAMILIES
 
+PARAMETERS = [pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.slow else []) for case in FAMILIES]
 
-@pytest.fixture(params=FAMILIES, ids=lambda case: case.name)
+
+@pytest.fixture(params=PARAMETERS)
 def case(request: pytest.FixtureRequest) -> Case:
     """Every family in turn that this diffusers has."""
     chosen: Case = request.param

@@ -1,4 +1,4 @@
-"""Bria 3.2 and FIBO (Bria AI): FLUX's blocks, with both guidance halves in one batch."""
+"""Bria 3.2 (Bria AI): FLUX's blocks, with both guidance halves in one batch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from tocache.models.single_stream import SingleStream
 from tocache.models.stacked import Blocks, Stacked
 from tocache.plan.anatomy import MLP, PARALLEL, UNCOND_COND, Pass
 
-DOUBLE = Blocks("transformer_blocks", DoubleStream(), ("encoder_hidden_states", "hidden_states"))
-SINGLE = "single_transformer_blocks"
+STREAMS = ("encoder_hidden_states", "hidden_states")
 
 
 class Bria(Stacked):
@@ -24,7 +23,10 @@ class Bria(Stacked):
     recipes = (unpublished("bria", MLP, PARALLEL),)
     default_steps = 30
     default_guidance = 5.0
-    stacked = (DOUBLE, Blocks(SINGLE, SingleStream(), DOUBLE.streams))
+    stacked = (
+        Blocks("transformer_blocks", DoubleStream(), STREAMS),
+        Blocks("single_transformer_blocks", SingleStream(), STREAMS),
+    )
     halves = UNCOND_COND
 
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
@@ -37,12 +39,3 @@ class Bria(Stacked):
 
     def usual(self, transformer: Any) -> Pass:
         return Pass(1, joint_tokens(64 * 64, 128), (64, 64))
-
-
-class BriaFibo(Bria):
-    """diffusers' BriaFiboTransformer2DModel, whose single-stream blocks are given the text and the image in one."""
-
-    name = "bria-fibo"
-    classes = ("BriaFiboTransformer2DModel",)
-    recipes = (unpublished("bria-fibo", MLP, PARALLEL),)
-    stacked = (DOUBLE, Blocks(SINGLE, SingleStream()))

@@ -12,7 +12,7 @@ from tocache.errors import UnknownNameError, UnsupportedModelError
 from tocache.models.allegro import Allegro
 from tocache.models.aura_flow import AuraFlow
 from tocache.models.base import ModelFamily
-from tocache.models.bria import Bria, BriaFibo
+from tocache.models.bria import Bria
 from tocache.models.chroma import Chroma
 from tocache.models.cogvideox import CogVideoX
 from tocache.models.cogview import CogView3, CogView4
@@ -60,7 +60,6 @@ FAMILIES: dict[str, ModelFamily] = {
         CogView4(),
         Mochi(),
         Bria(),
-        BriaFibo(),
         Latte(),
         Sana(),
         Kandinsky5(),

@@ -26,4 +26,5 @@ def bria(**config: Any) -> Any:
 
 
 CALL: dict[str, Any] = {"output_type": "latent", "height": 128, "width": 128, "max_sequence_length": 24}
-CASES = (Case("bria", bria, TEXTS, {"guidance_scale": 1.0}, {}, CALL, flow=True, needs=("BriaPipeline",)),)
+NEEDS = ("BriaPipeline",)
+CASES = (Case("bria", bria, TEXTS, {"guidance_scale": 1.0}, {}, CALL, flow=True, needs=NEEDS, slow=True),)

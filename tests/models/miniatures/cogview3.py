@@ -28,4 +28,4 @@ def cogview3(**config: Any) -> Any:
 
 
 CALL: dict[str, Any] = {"output_type": "latent", "height": 128, "width": 128, "max_sequence_length": 16}
-CASES = (Case("cogview3", cogview3, TEXTS, {"guidance_scale": 1.0}, {}, CALL, flow=True),)
+CASES = (Case("cogview3", cogview3, TEXTS, {"guidance_scale": 1.0}, {}, CALL, flow=True, slow=True),)

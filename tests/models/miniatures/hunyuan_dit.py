@@ -50,4 +50,4 @@ def hunyuan_dit(**config: Any) -> Any:
 
 
 CALL: dict[str, Any] = {"output_type": "latent", "height": 128, "width": 128, "use_resolution_binning": False}
-CASES = (Case("hunyuan-dit", hunyuan_dit, TEXTS, {"guidance_scale": 1.0}, {}, CALL),)
+CASES = (Case("hunyuan-dit", hunyuan_dit, TEXTS, {"guidance_scale": 1.0}, {}, CALL, slow=True),)

@@ -45,7 +45,7 @@ def kandinsky5(**config: Any) -> Any:
 # of one length: the pipeline pads shorter texts and masks nothing, so that a video depends on its neighbours
 PROMPTS = ("a red circle", "a blue cloud", "a green lake")
 CALL: dict[str, Any] = {"output_type": "latent", "height": 64, "width": 64, "num_frames": 5, "max_sequence_length": 48}
-SPECIAL: dict[str, Any] = {"resized": {"height": 96}, "output": "frames", "flow": True}
+SPECIAL: dict[str, Any] = {"resized": {"height": 96}, "output": "frames", "flow": True, "slow": True}
 CASES = (
     Case(
         "kandinsky5",

@@ -34,4 +34,5 @@ def lumina2(**config: Any) -> Any:
 
 
 CALL = {"output_type": "latent", "height": 128, "width": 128, "max_sequence_length": 48, "system_prompt": "draw"}
-CASES = (Case("lumina2", lumina2, TEXTS, {"guidance_scale": 1.0}, {}, CALL, flow=True, needs=("Lumina2Pipeline",)),)
+NEEDS = ("Lumina2Pipeline",)
+CASES = (Case("lumina2", lumina2, TEXTS, {"guidance_scale": 1.0}, {}, CALL, flow=True, needs=NEEDS, slow=True),)

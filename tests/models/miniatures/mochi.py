@@ -46,5 +46,6 @@ CASES = (
         output="frames",
         flow=True,
         scores={"norm": 1.0},
+        slow=True,
     ),
 )

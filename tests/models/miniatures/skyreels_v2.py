@@ -27,4 +27,4 @@ def skyreels_v2(**config: Any) -> Any:
     )
 
 
-CASES = (replace(WAN, name="skyreels-v2", build=skyreels_v2, needs=("SkyReelsV2Pipeline",)),)
+CASES = (replace(WAN, name="skyreels-v2", build=skyreels_v2, needs=("SkyReelsV2Pipeline",), slow=True),)
