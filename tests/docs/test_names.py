@@ -12,13 +12,14 @@ import pytest
 
 import tocache
 from tocache import errors
-from tocache.methods import METHODS, Composed, Planned
+from tocache.methods import METHODS, Composed, Method, Planned
 
 from .shown import DOCS, SOURCE
 
 CELL = re.compile(r"(?<!\\)\|")
 MESSAGES = "Some messages, and what they want to say:"  # the line before their table in troubleshooting.md
-OURS: dict[str, Any] = {method.__name__: method for method in (*METHODS.values(), Composed, Planned)}
+CLASSES: tuple[type[Method], ...] = (*METHODS.values(), Composed, Planned)
+OURS = {cls.__name__: cls for cls in CLASSES}
 
 
 def table(text: str, before: str) -> list[list[str]]:
