@@ -40,6 +40,7 @@ class Case:
     steps: int = 12
     needs: tuple[str, ...] = ()
     rows: int = 1  # of one picture without guidance
+    close: float = 1e-6  # how near the same picture comes in float64, beside others or with its tokens in another order
     slow: bool = False  # other cases have blocks of the same kinds; run with all tests only
     asked: str | None = None  # the argument that takes the prompts, where it is not the first
 

@@ -18,10 +18,10 @@ BLOCK = Separable(Module("attn1", "norm1"), Module("ff"), group="joint", outputs
 
 
 class CogVideoX(Stacked):
-    """diffusers' CogVideoXTransformer3DModel."""
+    """diffusers' CogVideoXTransformer3DModel, and ConsisIDTransformer3DModel with its attention to a face."""
 
     name = "cogvideox"
-    classes = ("CogVideoXTransformer3DModel",)
+    classes = ("CogVideoXTransformer3DModel", "ConsisIDTransformer3DModel")
     recipes = (COGVIDEOX,)
     default_steps = 50
     default_guidance = 6.0
@@ -42,5 +42,5 @@ class CogVideoX(Stacked):
 
 
 def _grid(transformer: Any, frames: int, height: int, width: int) -> tuple[int, int, int]:
-    patch, patch_t = transformer.config.patch_size, transformer.config.patch_size_t or 1
+    patch, patch_t = transformer.config.patch_size, transformer.config.get("patch_size_t") or 1  # ConsisID has none
     return -(-frames // patch_t), height // patch, width // patch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import diffusers
+import torch
 
 from tocache.demo.random_text import TEXT_DIM, tiny_clip_encoder, tiny_clip_tokenizer
 
@@ -26,8 +27,17 @@ FRAME = (
 )
 
 
+def kandinsky5(seed: int = 0, *, dtype: torch.dtype = torch.float32, **config: Any) -> Any:
+    """What the model keeps in float32 stays so, as when it is loaded, and it does not know float64."""
+    pipe = _kandinsky5(seed, dtype=torch.float32 if dtype == torch.float64 else dtype, **config)
+    for name, module in pipe.transformer.named_modules():
+        if any(kept in name for kept in pipe.transformer._keep_in_fp32_modules):
+            module.float()
+    return pipe
+
+
 @miniature
-def kandinsky5(**config: Any) -> Any:
+def _kandinsky5(**config: Any) -> Any:
     sizes = {"num_text_blocks": 2, "num_visual_blocks": 2, "model_dim": 16, "ff_dim": 32, "time_dim": 8}
     sizes |= {"in_visual_dim": 4, "out_visual_dim": 4, "in_text_dim": TEXT_DIM, "in_text_dim2": TEXT_DIM}
     tokenizer, tokenizer_2 = tiny_qwen_tokenizer(FRAME, 128), tiny_clip_tokenizer()
@@ -45,7 +55,8 @@ def kandinsky5(**config: Any) -> Any:
 # of one length: the pipeline pads shorter texts and masks nothing, so that a video depends on its neighbours
 PROMPTS = ("a red circle", "a blue cloud", "a green lake")
 CALL: dict[str, Any] = {"output_type": "latent", "height": 64, "width": 64, "num_frames": 5, "max_sequence_length": 48}
-SPECIAL: dict[str, Any] = {"resized": {"height": 96}, "output": "frames", "flow": True, "slow": True}
+# it rotates queries and keys in bfloat16, where a last bit may fall either way
+SPECIAL: dict[str, Any] = {"close": 0.1, "resized": {"height": 96}, "output": "frames", "flow": True, "slow": True}
 CASES = (
     Case(
         "kandinsky5",
