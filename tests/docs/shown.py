@@ -75,7 +75,10 @@ def execute(block: Block, names: dict[str, Any], code: str | None = None) -> Non
 def write_models(folder: Path) -> None:
     """The models that pages name, as folders in diffusers' format with few random weights."""
     for name, make in MODELS.items():
-        make(**SIZES[make]).save_pretrained(folder / name)
+        pipe = make(**SIZES[make])
+        if make is random_video_pipeline:  # what is drawn where a command names no size
+            pipe.transformer.register_to_config(sample_size=8, sample_frames=17, sample_fps=24)
+        pipe.save_pretrained(folder / name)
 
 
 def write_files(folder: Path, page: Path) -> None:

@@ -28,7 +28,7 @@ LESS: dict[str, dict[str, str]] = {
     "compare": {"--prompts": "1"},
     "tune": {"--steps": "12"},
     "analyze": {"--steps": "6"},
-    "generate": {"--steps": "10"},
+    "generate": {"--steps": "10", "--resolution": "144p", "--duration": "17"},
 }
 MORE: dict[str, dict[str, str]] = {
     "generate": {"--model": "demo:text", "--steps": "10"},
