@@ -1,6 +1,6 @@
 """What `tocache tune` finds, and how it does on prompts that no choice has looked at.
 
-    .venv/bin/python benchmarks/tuning.py --model demo:class --speedup 2 --steps 12 --prompts 6 --batch 2 --trials 4
+    .venv/bin/python benchmarks/tuning.py --model demo:class --speedup 2 --steps 12 --prompts 6 --batch 2 --trials 2
 
 A row of benchmarks/results/tuning.jsonl holds the method, how much each step matters, and the losses on the held-out
 pictures beside those of presets and published methods at the same cost. `--memo` names a folder from which an
@@ -19,6 +19,7 @@ import torch
 from tocache.cli.show_tuned import show_tuned
 from tocache.machine import about_machine
 from tocache.tuning import Goal, parse_seconds, tune
+from tocache.tuning.compare import PUBLISHED
 
 RESULTS = Path(__file__).parent / "results" / "tuning.jsonl"
 
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--against", default=",".join(PUBLISHED))
     parser.add_argument("--memo", type=Path)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
@@ -45,6 +47,7 @@ def main() -> None:
         steps=options.steps,
         batch=options.batch,
         trials=options.trials,
+        against=options.against.split(","),
         device=options.device,
         memo=options.memo,
     )

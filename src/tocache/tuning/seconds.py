@@ -1,14 +1,13 @@
 """What steps take on this machine: measured, and as a function of the tokens computed.
 
-Methods draw one picture in turns with the uncached model, and every step is timed. What a step of each kind takes is
-kept as a share of an uncached step of the same round, so that a machine that slows down slows both. A partial step is
-a line in the number of tokens that it computes: a + b · tokens, least squares over the shares of tokens that were
-timed; what it takes to choose them is in a.
+Methods draw one picture in turns with the uncached model, and every step is timed. A machine that is busy changes its
+pace within seconds, so only neighbours are compared: reuse and partial steps with the full steps of the same run, and
+these with the uncached run just before. A partial step is a line in the number of tokens that it computes:
+a + b · tokens, least squares over the shares of tokens that were timed; what it takes to choose them is in a.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -69,13 +68,15 @@ class Clock:
                 new[way] = _variants(method, self.subject.steps)
         if not new:
             return
-        ways = hashlib.sha256("\n".join(new).encode()).hexdigest()[:8]
-        group = f"seconds/{device_name(self.subject.pipe.device)}/{ways}"
-        rounds = [self._round(f"{group}/{number}", new) for number in range(ROUNDS)]
+        place = device_name(self.subject.pipe.device)
+        rounds: dict[str, list[dict[str, list[float]]]] = {way: [] for way in new}
+        for number in range(ROUNDS):
+            for way, variants in new.items():
+                rounds[way].append(self._round(f"seconds/{place}/{number}/{way}", variants))
         if not self.uncached:
-            self.uncached = float(np.median([sum(one["uncached"]) for one in rounds]))
+            self.uncached = float(np.median([sum(one["uncached"]) for each in rounds.values() for one in each]))
         for way, variants in new.items():
-            self.costs[way] = self._fit(rounds, variants)
+            self.costs[way] = self._fit(rounds[way], variants)
 
     def seconds(self, method: Method) -> float:
         """Of the denoising loop of one picture, as predicted; calibrates where that is due."""
@@ -87,34 +88,39 @@ class Clock:
         """The median over all timed runs of how far the prediction is off, as a share."""
         return float(np.median(self.errors)) if self.errors else 0.0
 
-    def _round(self, name: str, new: dict[str, list[Method]]) -> dict[str, list[float]]:
-        """Seconds of each step: of the uncached model, then of every method."""
+    def _round(self, name: str, variants: Sequence[Method]) -> dict[str, list[float]]:
+        """Seconds of each step: of the uncached model, then of every variant."""
 
         def time(method: Method | None) -> list[float]:
             return list(self.subject.seconds(method).steps)
 
         found = {"uncached": self.memo.value(f"{name}/uncached", partial(time, None))}
-        for variants in new.values():
-            for method in variants:
-                found[str(method)] = self.memo.value(f"{name}/{method}", partial(time, method))
+        for method in variants:
+            found[str(method)] = self.memo.value(f"{name}/{method}", partial(time, method))
         return found
 
     def _fit(self, rounds: Sequence[dict[str, list[float]]], variants: Sequence[Method]) -> StepCosts:
-        shares: dict[str, list[float]] = {}
-        points: list[tuple[int, float]] = []  # (tokens, share) of partial steps
         plans = [(str(method), self.subject.plan(method)) for method in variants]
+        units: list[float] = []  # a full step ÷ an uncached one
+        shares: dict[str, list[float]] = {}  # by kind, ÷ a full step of the same run
+        points: list[tuple[int, float]] = []  # (tokens, share) of partial steps
         for one in rounds:
             usual = float(np.median(one["uncached"][1:]))
             for name, plan in plans:
-                for kind, tokens, seconds in _timed_steps(plan, one[name]):
-                    shares.setdefault(kind, []).append(seconds / usual)
+                timed = _timed_steps(plan, one[name])
+                full = [seconds for kind, _, seconds in timed if kind == FULL]
+                unit = float(np.median(full)) if full else usual
+                units.append(unit / usual)
+                for kind, tokens, seconds in timed:
+                    shares.setdefault(kind, []).append(seconds / unit)
                     if kind == PARTIAL:
-                        points.append((tokens, seconds / usual))
-        costs = StepCosts({kind: float(np.median(each)) for kind, each in shares.items()}, _line(points))
+                        points.append((tokens, seconds / unit))
+        of_full = float(np.median(units))
+        line = _line([(tokens, of_full * share) for tokens, share in points])
+        costs = StepCosts({kind: of_full * float(np.median(each)) for kind, each in shares.items()}, line)
         for one in rounds:
             for name, plan in plans:
-                predicted = self._share(plan, costs) * sum(one["uncached"])
-                self.errors.append(abs(predicted / sum(one[name]) - 1))
+                self.errors.append(abs(self._share(plan, costs) * sum(one["uncached"]) / sum(one[name]) - 1))
         return costs
 
     @staticmethod
@@ -125,18 +131,18 @@ class Clock:
 
 
 def measured_speedups(subject: Subject, memo: Memo, methods: Sequence[Method]) -> list[float]:
-    """Seconds of the uncached loop ÷ those of each method's, one picture, the median of rounds drawn in turns."""
+    """Seconds of the uncached loop ÷ those of each method's drawn just after it: one picture, the median of rounds."""
     place = device_name(subject.pipe.device)
 
-    def loop(method: Method | None) -> float:
-        return sum(subject.seconds(method).steps)
+    def ratio(method: Method) -> float:
+        uncached, cached = (sum(subject.seconds(one).steps) for one in (None, method))
+        return uncached / cached
 
-    ratios: list[list[float]] = []
-    for number in range(ROUNDS):
-        name = f"in turns/{place}/{number}"
-        seconds = [memo.value(f"{name}/{method}", partial(loop, method)) for method in (None, *methods)]
-        ratios.append([seconds[0] / each for each in seconds[1:]])
-    return [float(np.median(each)) for each in zip(*ratios, strict=True)]
+    rounds = [
+        [memo.value(f"in turns/{place}/{number}/{method}", partial(ratio, method)) for method in methods]
+        for number in range(ROUNDS)
+    ]
+    return [float(np.median(each)) for each in zip(*rounds, strict=True)]
 
 
 def way_of(method: Method) -> str:
