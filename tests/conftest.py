@@ -41,6 +41,7 @@ class Case:
     needs: tuple[str, ...] = ()
     rows: int = 1  # of one picture without guidance
     close: float = 1e-6  # how near the same picture comes in float64, beside others or with its tokens in another order
+    ignored: tuple[str, ...] = ()  # warnings of the model itself
     slow: bool = False  # other cases have blocks of the same kinds; run with all tests only
     asked: str | None = None  # the argument that takes the prompts, where it is not the first
 

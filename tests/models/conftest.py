@@ -8,7 +8,13 @@ import pytest
 from ..conftest import Case
 from .miniatures import FAMILIES
 
-PARAMETERS = [pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.slow else []) for case in FAMILIES]
+
+def _marks(case: Case) -> list[pytest.MarkDecorator]:
+    ignored = [pytest.mark.filterwarnings(f"ignore:{text}") for text in case.ignored]
+    return [*ignored, pytest.mark.slow] if case.slow else ignored
+
+
+PARAMETERS = [pytest.param(case, id=case.name, marks=_marks(case)) for case in FAMILIES]
 
 
 @pytest.fixture(params=PARAMETERS)

@@ -99,6 +99,14 @@ class TestValidation:
         with pytest.raises(OptionError, match="does not exist"):
             toy().with_region("nowhere", 0, 1)
 
+    def test_a_region_of_streams_that_differ_in_width(self, toy):
+        anatomy = toy()
+        narrow = [replace(site, width=2) if i % 2 else site for i, site in enumerate(anatomy.sites)]
+        with pytest.raises(
+            OptionError, match=r"region blocks\[0:2\] is not allowed: its streams are 2 and \d+ channels"
+        ):
+            replace(anatomy, sites=tuple(narrow)).with_region("blocks", 0, 1)
+
     def test_a_table_is_its_own_and_cannot_be_changed(self, toy):
         fresh = table(toy())
         made = Plan((toy(),), fresh, Policy(), "by hand")

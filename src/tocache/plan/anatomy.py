@@ -94,12 +94,19 @@ class Anatomy:
     def with_region(self, stack: str, first: int, last: int) -> Anatomy:
         """The same model with the residual of blocks `first` … `last` of `stack` as one more site, before its blocks.
 
-        Raises OptionError where the stack does not exist or has no such blocks.
+        Raises OptionError where the stack does not exist, has no such blocks, or holds streams of different widths.
         """
         inside = [s for s in self.sites if s.stack == stack and s.kind != REGION and first <= s.block <= last]
         if not inside or not 0 <= first <= last < inside[0].depth:
             stacks = ", ".join(sorted({f"{s.stack} (blocks 0 … {s.depth - 1})" for s in self.sites}))
             raise OptionError(f"region {stack}[{first}:{last + 1}] does not exist; stacks: {stacks}")
+        widths = sorted({s.width for s in self.sites if s.stack == stack})
+        if len(widths) > 1:
+            wide = " and ".join(map(str, widths))
+            raise OptionError(
+                f"region {stack}[{first}:{last + 1}] is not allowed: its streams are {wide} channels wide, a "
+                f"feature has one width; allowed for {self.model}: methods without regions"
+            )
         groups = {s.group for s in self.sites if s.stack == stack}
         region = Site(
             name=f"{stack}[{first}:{last + 1}]",
