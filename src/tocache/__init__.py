@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tocache.api import ManualRun, Trace, disable, enable, enabled, report, run, tap, trace, watch
+    from tocache.api import ManualRun, Trace, compile, disable, enable, enabled, report, run, tap, trace, watch
     from tocache.errors import (
         AttachError,
         CheckpointError,
@@ -81,6 +81,7 @@ __all__ = [
     "UnknownNameError",
     "UnsupportedModelError",
     "__version__",
+    "compile",
     "disable",
     "enable",
     "enabled",
@@ -98,7 +99,7 @@ __all__ = [
 
 # Where each public name lives: it is imported when it is first used, so that `tocache --help` needs no torch.
 _HOMES = {
-    "api": ("ManualRun", "Trace", "disable", "enable", "enabled", "report", "run", "tap", "trace", "watch"),
+    "api": ("ManualRun", "Trace", "compile", "disable", "enable", "enabled", "report", "run", "tap", "trace", "watch"),
     "errors": (*(name for name in __all__ if name.endswith(("Error", "Warning"))),),
     "generation": ("Generated", "generate"),
     "methods": (

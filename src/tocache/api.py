@@ -23,7 +23,7 @@ from tocache.plan.files import load_plan
 from tocache.plan.plan import Plan
 from tocache.presets import preset
 from tocache.reports import Report
-from tocache.session import Session, release, replaced_by, required, transformer_of
+from tocache.session import Compiled, Session, release, replaced_by, required, transformer_of
 
 CFG = {
     None: Guidance(),
@@ -61,8 +61,28 @@ def enable(
     before = replaced_by(target)
     if before is not None:
         session.engine.listen_like(before.engine)
+        session.compile(before.compiled)
         before.detach()
     session.attach()
+
+
+def compile(target: Any, *, multiple: int = 1, most: int = 32, **options: Any) -> None:
+    """From now on the steps of an enabled pipeline or transformer are compiled; `disable` ends it.
+
+    Each kind of step that a plan knows (full, reuse, every row of amounts) becomes one graph, with the choice of tokens
+    and the cache in it, when it first comes; a later run makes no more. `multiple` raises amounts of tokens to its
+    multiples, in the plan and so in its FLOPs, which makes rows equal that differ by a few tokens; beyond `most` graphs
+    steps run as they are. `options` go to `torch.compile`: backend, mode, options.
+
+    What cannot be a graph runs as it does without, and a TocacheWarning says why: hooks that offload weights, tokens in
+    clusters, features in the host's memory, listeners (`trace`, `tap`), models that ask for the values of tensors.
+
+    Raises NotEnabledError, and OptionError for another `multiple` or `most`.
+    """
+    for name, value in (("multiple", multiple), ("most", most)):
+        if not isinstance(value, int) or value < 1:
+            raise OptionError(f"{name}={value!r} is not allowed; allowed: an integer >= 1")
+    required(target).compile(Compiled(multiple, most, options))
 
 
 def disable(target: Any) -> None:
@@ -87,6 +107,7 @@ def enabled(
     finally:
         if before is not None:
             enable(before.target, before.asked, storage=before.storage, offload=before.offload)
+            required(before.target).compile(before.compiled)
         else:
             disable(target)
 

@@ -42,6 +42,7 @@ class Report:
     cache_bytes_device_planned: int | None = None  # what of it is on the device
     cache_bytes_device_peak: int | None = None
     overruled: int = 0
+    graphs: int | None = None  # of compiled steps, made so far
     notes: tuple[str, ...] = ()
     plan: Plan | None = field(default=None, repr=False)
 
@@ -76,6 +77,7 @@ class Report:
             cache_bytes_device_planned=lifetimes(plan).peak_device_bytes,
             cache_bytes_device_peak=record.peak_device_bytes,
             overruled=record.overruled,
+            graphs=None if engine.graphs is None else engine.graphs.count,
             notes=plan.anatomies[0].notes,
             plan=plan,
         )
@@ -111,6 +113,8 @@ class Report:
         if self.plan is not None and self.plan.policy.offload:
             cache += f", {(self.cache_bytes_device_peak or 0) / 2**20:.1f} MiB of it on the device"
         lines.append(cache)
+        if self.graphs is not None:
+            lines.append(f"  compiled {self.graphs} kinds of steps")
         if self.overruled:
             lines.append(f"  overruled  {self.overruled} times a site computed everything: nothing valid was cached")
         return "\n".join(lines)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,6 +19,20 @@ from tocache.plan.plan import Plan
 from tocache.presets import DEFAULT
 
 
+@dataclass(frozen=True)
+class Compiled:
+    """How the steps of a run are compiled.
+
+    multiple  amounts of tokens are raised to multiples of it
+    most      graphs at most; kinds of steps beyond them run as they are
+    options   of torch.compile
+    """
+
+    multiple: int = 1
+    most: int = 32
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Session:
     """What is enabled on one pipeline or bare transformer."""
 
@@ -26,6 +41,7 @@ class Session:
         self.asked = method
         self.storage = storage
         self.offload = offload
+        self.compiled: Compiled | None = None
         self.follower: Follower | None = None
         self.sharers = [self]  # the sessions of all pipelines with this transformer, one list for all of them
         transformer = transformer_of(target)
@@ -55,6 +71,11 @@ class Session:
         plan = self.asked.given.stored(storage=self.storage, offload=self.offload)
         same = (plan.anatomies[0].family, plan.anatomies[0].model) == (usual.family, usual.model)
         plan.rebased([family.anatomy(transformer, a.shape) for a in plan.anatomies] if same else [usual])
+
+    def compile(self, how: Compiled | None) -> None:
+        """From the next run on; None: steps run as they are."""
+        self.compiled = how
+        self.engine.compile(None if how is None else (dict(how.options), how.most))
 
     def attach(self) -> None:
         self._join()
@@ -102,7 +123,8 @@ class Session:
         return Engine(transformer, family_of(transformer), self.plan, owner=self, others=others)
 
     def plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
-        return self.method.plan(anatomies, steps).stored(storage=self.storage, offload=self.offload)
+        plan = self.method.plan(anatomies, steps).stored(storage=self.storage, offload=self.offload)
+        return plan if self.compiled is None else plan.rounded(self.compiled.multiple)
 
     def _move(self, transformer: Any) -> Engine:
         """Another transformer was assigned to the pipeline: it gets the cache in the old one's place."""
@@ -110,6 +132,7 @@ class Session:
         self._leave()
         new.listen_like(old)
         self.engine = new
+        self.compile(self.compiled)
         self._join()
         return new
 

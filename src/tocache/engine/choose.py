@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 
@@ -16,12 +18,14 @@ from tocache.tokens import (
     score_entropy,
     score_influence,
     score_norm,
-    score_random,
     score_similarity,
     select_from_clusters,
     select_top,
     spread_bonus,
 )
+
+Draw = Callable[[int, torch.device], torch.Tensor]
+"""Random scores (1, tokens) for so many tokens, on a device."""
 
 
 def choose(
@@ -33,7 +37,7 @@ def choose(
     x: torch.Tensor,
     count: int,
     step: int,
-    generator: torch.Generator,
+    draw: Draw,
     clusters: torch.Tensor | None = None,
     present: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -47,10 +51,10 @@ def choose(
     together = policy.together and shape.halves is not None
     is_sum = policy.combine == "sum"
     if present is not None and together:  # both halves choose alike, among the tokens that both have
-        present = present.unflatten(0, (2, -1)).all(dim=0).repeat(2, 1)
+        present = present.reshape(2, -1, tokens).all(dim=0).repeat(2, 1)
     score = torch.full((rows, tokens), 0.0 if is_sum else 1.0, device=x.device)
     for name, weight in policy.scores.items():
-        base = _base_score(name, plan, number, i, home, cache, x, together, generator)
+        base = _base_score(name, plan, number, i, home, cache, x, together, draw)
         if present is not None:  # of length 1 over the tokens that there are
             base = F.normalize(base.masked_fill(~present, 0.0), dim=1)
         score = score + weight * base if is_sum else score * base**weight
@@ -76,7 +80,7 @@ def _base_score(
     cache: PassCache,
     x: torch.Tensor,
     together: bool,
-    generator: torch.Generator,
+    draw: Draw,
 ) -> torch.Tensor:
     """(rows, tokens) float32 one base score; equal in both halves of the batch where they choose together."""
     site, index = plan.sites[i], plan.anatomies[number].index
@@ -90,7 +94,7 @@ def _base_score(
         return score_entropy(seen) if name == "entropy" else score_influence(seen)
     if name == "random":
         # one draw: for both halves, as published, and for all pictures, so that none depends on its place in the batch
-        return score_random(1, x.shape[1], generator=generator, device=x.device).expand(x.shape[0], -1)
+        return draw(x.shape[1], x.device).expand(x.shape[0], -1)
     if name == "drift":
         drift = cache.drift[home]  # after the first full step there is none yet: all tokens count the same
         score = score_drift(torch.ones(x.shape[:2], device=x.device) if drift is None else drift)

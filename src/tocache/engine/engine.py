@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
+from tocache.engine.graphs import StepGraphs
 from tocache.engine.intercept import Call, Handler, intercept, plain_class, release
 from tocache.engine.layers import layer_of
+from tocache.engine.model_facts import refuse_training
 from tocache.engine.record import Record
 from tocache.engine.regions import BlockHandler, RegionLayer
 from tocache.engine.run import Planner, Run
@@ -52,6 +54,7 @@ class Engine:
         self.explicit = False  # the run was opened by hand: schedulers do not count
         self.record = Record()  # of the newest run, also after its end
         self.guidance = Guidance()
+        self.graphs: StepGraphs | None = None  # of compiled steps
         self.on_choice: list[ChoiceListener] = []
         self.on_step: list[Callable[[Record], None]] = []
         self.on_output: list[OutputListener] = []
@@ -139,6 +142,12 @@ class Engine:
                 f"{name} has no module {path!r}, where its family {self.family.name!r} says one is"
             ) from error
 
+    def compile(self, how: tuple[dict[str, Any], int] | None) -> None:
+        """From the next run on steps are compiled, with these options of torch.compile and so many graphs at most."""
+        self.close()
+        self._plans.clear()
+        self.graphs = None if how is None else StepGraphs(*how, tell=self._warn)
+
     def listen_like(self, other: Engine) -> None:
         """Tells the listeners of another engine, too, which goes on knowing them."""
         self.on_choice, self.on_step, self.on_output = other.on_choice, other.on_step, other.on_output
@@ -160,6 +169,8 @@ class Engine:
             raise RunError("a run of this transformer is open already; leave it before you open another")
         self.close()
         self._follow_layers()
+        if self.graphs is not None:
+            self.graphs.begin(self.transformers)
         self._announced = times
         self.explicit = explicit
         self.run = Run(
@@ -199,7 +210,7 @@ class Engine:
                 "everything is computed"
             )
             return call(*args, **kwargs)
-        self._refuse_training(transformer)
+        refuse_training(transformer)
         arguments = self._signature.bind(None, *args, **kwargs).arguments
         shape = self.family.measure(transformer, arguments)
         if run.steps is None:
@@ -211,12 +222,13 @@ class Engine:
             return call(*args, **kwargs)
         assert run.now is not None
         run.now.alike = self.family.alike(transformer, arguments)
-        run.now.present = partial(self.family.present, transformer, arguments)
+        run.now.present, run.now.arguments = partial(self.family.present, transformer), arguments
         self.record = run.record
         self._prepare(run)
         copied = run.copied()
         try:
-            output = call(*args, **kwargs) if copied is None else copied
+            compute = call if self.graphs is None else partial(self.graphs, run, transformer, call)
+            output = compute(*args, **kwargs) if copied is None else copied
         except BaseException:
             run.abort()
             raise
@@ -227,17 +239,6 @@ class Engine:
                 "what depends on their scores is computed"
             )
         return output
-
-    def _refuse_training(self, transformer: torch.nn.Module) -> None:
-        name = plain_class(transformer).__name__
-        if transformer.training:
-            raise RunError(f"{name} is in training mode, and a cache is for inference; call eval() on it")
-        # its blocks would run a second time in the backward pass, where no step is going on
-        if torch.is_grad_enabled() and getattr(transformer, "gradient_checkpointing", False):
-            raise RunError(
-                f"{name} has gradient checkpointing on, and a cache is for inference; draw under torch.no_grad(), or "
-                "call disable_gradient_checkpointing() on it"
-            )
 
     def _prepare(self, run: Run) -> None:
         if not run.new_plan:

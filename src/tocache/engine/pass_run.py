@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -29,6 +29,9 @@ from tocache.tokens import cluster_tokens, pass_on
 if TYPE_CHECKING:
     from tocache.engine.run import Run
 
+Present = Callable[[Mapping[str, Any]], Mapping[str, torch.Tensor]]
+"""From a forward's arguments to (rows, tokens) by group: what is no padding."""
+
 
 class PassRun:
     """Stands between the sites of a model and the cache of one pass, from its beginning to its end.
@@ -44,7 +47,8 @@ class PassRun:
         self.features: list[int] = kept.features[step, number].tolist()
         self.keep: list[int] = kept.keep[step, number].tolist()
         self.computed = [SKIPPED] * len(plan.sites)
-        self.present: Callable[[], Mapping[str, torch.Tensor]] = dict  # (rows, tokens) by group: what is no padding
+        self.arguments: Mapping[str, Any] = {}  # of the transformer's forward
+        self.present: Present = lambda arguments: {}
         self.alike = True  # whether all tokens of a row are modulated alike, so that a norm may be given some of them
         # the sites that read features which are kept on the host, in order
         self.reads = [i for i, amount in enumerate(self.amounts) if amount >= 0] if plan.policy.offload else []
@@ -61,6 +65,12 @@ class PassRun:
     def index(self) -> Mapping[str, int]:
         """Where each site stands in the plan's table, by name."""
         return self.plan.anatomies[0].index
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """All that decides what this pass does, beside the plan's policy and what is cached."""
+        rows = (tuple(row) for row in (self.amounts, self.choices, self.features, self.keep))
+        return (self.number, self.alike, tuple(sorted(self.run.refused)), *rows)
 
     @property
     def halves(self) -> str | None:
@@ -114,10 +124,10 @@ class PassRun:
         index = self._shared(i)
         if index is None:
             home, count = self.run.home[i], self.choices[i]
-            present = self.present().get(self.plan.sites[i].group)
+            present = self.present(self.arguments).get(self.plan.sites[i].group)
             clusters = self._cluster(home, x) if self.plan.policy.clusters else None
             index = choose(
-                self.plan, self.number, i, home, self.cache, x, count, self.step, self.run.dice, clusters, present
+                self.plan, self.number, i, home, self.cache, x, count, self.step, self.run.draw, clusters, present
             )
             self.run.chosen[self.number, home] = index
             self._age(i, home, index)
@@ -146,9 +156,9 @@ class PassRun:
             ages = cache.fresh_at[home]
             if ages is None:
                 tokens = self.plan.anatomies[self.number].tokens(site)
-                ages = index.new_full((index.shape[0], tokens), cache.full_at[home], dtype=torch.int32)
+                ages = index.new_zeros((index.shape[0], tokens), dtype=torch.int32) + cache.full_at[home]
                 cache.fresh_at[home] = ages
-            ages.scatter_(1, index, self.step)
+            ages.scatter_(1, index, torch.zeros_like(index, dtype=torch.int32) + self.step)
         else:
             cache.fresh_at[home] = None
         if not keep & KEEP_DRIFT:

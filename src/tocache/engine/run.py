@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tocache.engine.choose import Draw
 from tocache.engine.pass_run import PassRun
 from tocache.engine.record import Record
 from tocache.errors import PlanMismatchError
@@ -18,6 +19,7 @@ from tocache.features import Forecast, PassCache
 from tocache.plan.anatomy import Anatomy, Pass
 from tocache.plan.memory import PENDING, lifetimes
 from tocache.plan.plan import ALL, Plan
+from tocache.tokens import score_random
 
 # More forwards than this in one step mean that nobody tells us when a step ends.
 MAX_PASSES = 8
@@ -60,6 +62,7 @@ class Run:
         self.chosen: dict[tuple[int, int], torch.Tensor] = {}  # (pass, scope's last site) → this step's tokens
         self.clusters: dict[tuple[int, int], torch.Tensor] = {}  # likewise: the cluster of each token
         self.best: dict[tuple[int, str], torch.Tensor] = {}  # (pass, stack) → the order of each token's forecast
+        self.draw: Draw = self._draw
         self._clock = time.perf_counter()
 
     # ── the clock ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -144,14 +147,22 @@ class Run:
 
     def note_bytes(self) -> None:
         """Takes note of the bytes that are held now, if they are the most so far."""
-        record = self.record
-        record.peak_bytes = max(record.peak_bytes, sum(cache.held for cache in self._caches))
-        record.peak_device_bytes = max(record.peak_device_bytes, sum(cache.held_device for cache in self._caches))
+        record, (total, device) = self.record, self.held_bytes()
+        record.peak_bytes = max(record.peak_bytes, total)
+        record.peak_device_bytes = max(record.peak_device_bytes, device)
+
+    def held_bytes(self) -> tuple[int, int]:
+        """Bytes that are cached now for all passes, and those of them that are on the device."""
+        return sum(cache.held for cache in self._caches), sum(cache.held_device for cache in self._caches)
 
     @cached_property
     def dice(self) -> torch.Generator:
         """What random scores are drawn with: one for the whole run."""
         return torch.Generator().manual_seed(self.plan.policy.seed)
+
+    def _draw(self, tokens: int, device: torch.device) -> torch.Tensor:
+        """(1, tokens) the next random scores."""
+        return score_random(1, tokens, generator=self.dice, device=device)
 
     # ── the plan ─────────────────────────────────────────────────────────────────────────────────────────────────
 

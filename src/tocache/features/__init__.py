@@ -2,11 +2,12 @@
 
 from tocache.features.forecast import Feature, Forecast, best_forecasts, extrapolate, extrapolate_each
 from tocache.features.packed import Packed, may_change, pack, put_rows, unpack
-from tocache.features.store import PassCache
+from tocache.features.store import Kept, PassCache
 
 __all__ = [
     "Feature",
     "Forecast",
+    "Kept",
     "Packed",
     "PassCache",
     "best_forecasts",

@@ -68,7 +68,9 @@ def extrapolate(history: Sequence[Feature], step: int, how: Forecast | None) -> 
     weights = how.weights(tuple(feature.step for feature in history), step)
     total = newest.float() * weights[-1]
     for feature, weight in zip(history[:-1], weights[:-1], strict=True):
-        if weight:
+        if isinstance(weight, torch.Tensor):
+            total = total + feature.value * weight
+        elif weight:
             total.add_(feature.value, alpha=weight)
     if how.low and len(history) > 1:
         total -= low_band(total - newest.float(), how.low)

@@ -13,7 +13,7 @@ from tocache.features.packed import Packed, may_change, pack, put_rows, unpack
 
 
 @dataclass(slots=True)
-class _Kept:
+class Kept:
     """One feature: on the device, or on the host and, shortly before it is read, on the device too."""
 
     step: int
@@ -29,6 +29,7 @@ class _Kept:
 class PassCache:
     """The cache of one pass; every table is indexed by site.
 
+    kept[i]      the features of site i, oldest first
     maps[i]      base score → (rows, tokens) float32, as last read off site i's attention
     fresh_at[i]  (rows, tokens) int32 step at which each token of the scope that ends at site i was last fresh;
                  None where all of them were fresh at `full_at[i]`
@@ -54,14 +55,14 @@ class PassCache:
 
     def clear(self) -> None:
         """Forgets everything."""
-        self._kept: list[list[_Kept]] = [[] for _ in range(self.sites)]
+        self.kept: list[list[Kept]] = [[] for _ in range(self.sites)]
         self.maps: list[dict[str, torch.Tensor]] = [{} for _ in range(self.sites)]
         self.fresh_at: list[torch.Tensor | None] = [None] * self.sites
         self.full_at = [-1] * self.sites
         self.pairs: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * self.sites
         self.clusters: list[torch.Tensor | None] = [None] * self.sites
         self.drift: list[torch.Tensor | None] = [None] * self.sites
-        self._watched = [-1] * self.sites
+        self._watched: set[int] = set()  # scopes whose drift this pass has begun to add up
         self._device: torch.device | None = None
         self._bytes = [(0, 0)] * self.sites
         self.held = self._held_device = 0
@@ -76,21 +77,21 @@ class PassCache:
 
     def count(self, i: int) -> int:
         """How many features of site `i` are kept."""
-        return len(self._kept[i])
+        return len(self.kept[i])
 
     def keep(self, i: int, value: torch.Tensor, step: int) -> None:
         """One more feature (rows, tokens, width) of site `i`, computed in full at `step`."""
         packed = pack(value.detach(), self.storage)
         self._device = value.device
-        self._kept[i].append(_Kept(step, packed if self.host is None else self.host.send(packed, None)))
+        self.kept[i].append(Kept(step, packed if self.host is None else self.host.send(packed, None)))
 
     def features(self, i: int) -> list[Feature]:
         """The features of site `i`, oldest first."""
-        return [Feature(unpack(self._read(kept)), kept.step) for kept in self._kept[i]]
+        return [Feature(unpack(self._read(kept)), kept.step) for kept in self.kept[i]]
 
     def newest(self, i: int) -> torch.Tensor:
         """The newest feature of site `i`."""
-        return unpack(self._read(self._kept[i][-1]))
+        return unpack(self._read(self.kept[i][-1]))
 
     def hands_out_its_own(self) -> bool:
         """Whether `features` are the very tensors that are kept: writing into one changes the cache."""
@@ -98,7 +99,7 @@ class PassCache:
 
     def replace(self, i: int, value: torch.Tensor) -> None:
         """`value` (rows, tokens, width) stands in place of site `i`'s newest feature."""
-        self._put(self._kept[i][-1], pack(value.detach(), self.storage))
+        self._put(self.kept[i][-1], pack(value.detach(), self.storage))
 
     def amend(self, i: int, value: torch.Tensor, rows: torch.Tensor, index: torch.Tensor) -> None:
         """Site `i` has computed some tokens: they become part of its newest feature.
@@ -108,12 +109,12 @@ class PassCache:
         if self.storage == "same":
             self.replace(i, value)
         else:  # the others keep their 8 bits: packing them again would round them again
-            kept = self._kept[i][-1]
+            kept = self.kept[i][-1]
             self._put(kept, put_rows(self._read(kept), rows.detach(), index))
 
     def trim(self, i: int, count: int) -> None:
         """Keeps the newest `count` features of site `i`, and of those what is at home."""
-        kept = self._kept[i]
+        kept = self.kept[i]
         del kept[: max(0, len(kept) - count)]
         for feature in kept:
             feature.arriving = None
@@ -123,21 +124,22 @@ class PassCache:
         if self.host is None or self._device is None:
             return
         for i in sites:
-            for kept in self._kept[i]:
+            for kept in self.kept[i]:
                 if kept.arriving is None:
                     kept.arriving = self.host.fetch(kept.packed, self._device)
             self.weigh(i)
 
     def drain(self) -> None:
         """At the end of a pass: nothing on the device waits to be sent."""
+        self._watched.clear()
         if self.host is not None:
             self.host.drain()
 
-    def _put(self, kept: _Kept, packed: Packed) -> None:
+    def _put(self, kept: Kept, packed: Packed) -> None:
         kept.packed = packed if self.host is None else self.host.send(packed, kept.packed)
         kept.arriving = None
 
-    def _read(self, kept: _Kept) -> Packed:
+    def _read(self, kept: Kept) -> Packed:
         if self.host is None:
             return kept.packed
         if kept.arriving is None:
@@ -169,9 +171,9 @@ class PassCache:
         moved = torch.linalg.vector_norm(value.float() - served.float(), dim=-1)  # (rows, tokens)
         ages = self.fresh_at[home]
         moved /= step - (self.full_at[home] if ages is None else ages)
-        drift = self.drift[home] if self._watched[home] == step else None
+        drift = self.drift[home] if home in self._watched else None
         self.drift[home] = moved if drift is None else drift + moved
-        self._watched[home] = step
+        self._watched.add(home)
         self.weigh(home)
 
     # ── bytes ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -180,9 +182,19 @@ class PassCache:
         """Takes note of the bytes that are held for site `i` now."""
         numbers = [*self.maps[i].values(), self.fresh_at[i], self.clusters[i], self.drift[i], *(self.pairs[i] or ())]
         small = sum(tensor.nbytes for tensor in numbers if tensor is not None)
-        total = small + sum(kept.packed.nbytes for kept in self._kept[i])
-        device = small + sum(kept.device_bytes(self.host is None) for kept in self._kept[i])
+        total = small + sum(kept.packed.nbytes for kept in self.kept[i])
+        device = small + sum(kept.device_bytes(self.host is None) for kept in self.kept[i])
         before = self._bytes[i]
         self._bytes[i] = (total, device)
         self.held += total - before[0]
         self._held_device += device - before[1]
+
+    @property
+    def weighed(self) -> tuple[list[tuple[int, int]], int, int]:
+        """The bytes of each site, all and those on the device, and both sums, as last weighed."""
+        return list(self._bytes), self.held, self._held_device
+
+    @weighed.setter
+    def weighed(self, bytes_: tuple[list[tuple[int, int]], int, int]) -> None:
+        sites, self.held, self._held_device = bytes_
+        self._bytes = list(sites)
