@@ -46,6 +46,8 @@ STUDIES = {
 }
 # trained demos by the random ones, which are smaller; Ray by this process: tests/sampling has a Ray of its own
 MINIATURES = {"demo:text": "demo:random-text", "demo:class": "demo:random-class"}
+# a plan of the published size fits no miniature
+MINIATURES |= {"pixart-xl-2-256": "PixArt-alpha/PixArt-XL-2-256x256"}
 DROPPED = ("--ray",)
 # Where a command ends that needs weights which no test may fetch, and what it then says.
 ENDS = {"VIRTUAL_imagenet256_labeled.npz": "Inception"}
@@ -96,8 +98,8 @@ def small(command: Shown) -> list[str]:
         more |= STUDIES.get(words[1], {})
     if not torch.cuda.is_available():
         less = less | {"--device": "cpu"}
-    if "--plan" in words:
-        more.pop("--steps", None)  # the plan knows them
+    if "--plan" in words:  # which knows its steps
+        less, more = ({option: table[option] for option in table if option != "--steps"} for table in (less, more))
     kept: list[str] = []
     rest = iter(words)
     for word in rest:
