@@ -40,7 +40,7 @@ def with_python() -> Iterator[Any]:
             yield pytest.param(page, id=name_of(page), marks=marks)
 
 
-@pytest.mark.parametrize("page", with_python())
+@pytest.mark.parametrize("page", list(with_python()))
 def test_python_runs_in_the_order_of_the_page(page: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {"__name__": "page"}
     for block in blocks(page, "python"):
