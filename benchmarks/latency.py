@@ -6,6 +6,7 @@ One transformer, twice: plain, and (sharing the same weights) with the cache on.
 one right after the other and in alternating order, so that whatever else the machine does meets both alike; where
 `--pairs` is fewer than the steps, the plain model makes that many, spread over the full steps, and the uncached loop
 is their mean times the steps.
+With `--compile` both are compiled, the plain model as a whole and the cached one by kind of step.
 A row goes to benchmarks/results/latency.jsonl: seconds by kind of step (p20, p50, p80), the denoising loop's
 realised and FLOPs speed-up, and what a full step costs more with the cache on.
 """
@@ -162,6 +163,10 @@ def main() -> None:
     parser.add_argument("--dtype", default="bf16", choices=sorted(DTYPES))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--pairs", type=int, default=10**6, help="steps that the plain model makes too; default all")
+    parser.add_argument("--compile", action="store_true", help="compile both; a first run of each is not timed")
+    parser.add_argument(
+        "--multiple", type=int, default=1, help="of tokens, to which amounts are raised in compiled steps"
+    )
     parser.add_argument("--no-save", action="store_true")
     options = parser.parse_args()
 
@@ -179,9 +184,15 @@ def main() -> None:
     shape = family.default_pass(plain, pictures=options.pictures, guided=guided, itemsize=dtype.itemsize)
     plan = method_for(method, family.name).plan([family.anatomy(plain, shape)], steps)
     pairs = paired_steps(plan, options.pairs)
+    if options.compile:
+        plan = plan.rounded(options.multiple)
+        plain.compile(fullgraph=True, dynamic=False)
+        tocache.compile(cached, multiple=options.multiple)
+        measure(plain, cached, arguments, steps, {0}, shape.halves, options.device)
     seconds = measure(plain, cached, arguments, steps, pairs, shape.halves, options.device)
     report = tocache.report(cached)
     row = {"model": options.model, "method": report.method, "rows": report.rows, "dtype": options.dtype}
+    row |= {"graphs": report.graphs, "multiple": options.multiple} if options.compile else {}
     row |= row_of(plan, *seconds) | {"cache_mib": round((report.cache_bytes_peak or 0) / 2**20, 1)}
     row |= about_machine(torch.device(options.device), "python benchmarks/latency.py")
     print(json.dumps(row, indent=2))
