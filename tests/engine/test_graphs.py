@@ -114,6 +114,7 @@ def test_rounded_amounts_are_the_plans_and_make_fewer_kinds_of_steps(tiny_of: An
     assert rounded.flops_planned == rounded.flops_computed > exact.flops_computed
 
 
+@pytest.mark.slow
 def test_a_run_of_another_length_or_batch_is_right(tiny_of: Any) -> None:
     tiny = tiny_of("pixart")
     model = tiny.build()
@@ -126,6 +127,7 @@ def test_a_run_of_another_length_or_batch_is_right(tiny_of: Any) -> None:
     assert_same(found, tiny.run(model, 12, rows=3))
 
 
+@pytest.mark.slow
 def test_both_guidance_halves_choose_alike_in_a_graph(tiny_of: Any) -> None:
     tiny = tiny_of("pixart")
     model = tiny.build()
