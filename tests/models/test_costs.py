@@ -13,6 +13,7 @@ from tocache.evaluation.flops import counted
 from tocache.models.registry import family_of
 
 PUBLISHED = ("dit", "opensora")  # their costs follow a published count, which has more than matrix products
+KEYS = ("to_k", "to_v", "to_key", "to_value")  # what projections of keys and values are called
 AT_MOST = ("mochi",)  # their attention leaves padding out, which is counted
 
 
@@ -28,8 +29,8 @@ def test_a_full_pass_costs_what_a_counter_counts_in_the_sub_layers(case):
         for layer in family_of(transformer).layers(transformer):
             names = [layer.mlp_in, layer.attention, layer.mlp_out] if isinstance(layer, Fused) else [layer.module]
             modules += [transformer.get_submodule(name) for name in names]
-            if isinstance(layer, TokenWise) and hasattr(modules[-1], "to_k"):
-                text += [modules[-1].to_k, modules[-1].to_v]
+            if isinstance(layer, TokenWise):
+                text += [getattr(modules[-1], name) for name in KEYS if hasattr(modules[-1], name)]
     with ExitStack() as stack:
         counts = [stack.enter_context(counted(module)) for module in modules]
         left_out = [stack.enter_context(counted(projection)) for projection in text]
