@@ -32,6 +32,7 @@ class Latte(Stacked):
     default_steps = 50
     default_guidance = 7.5
     stacked = (Blocks("transformer_blocks", ON_FRAMES), Blocks("temporal_transformer_blocks", THROUGH_TIME))
+    in_turns = True
     halves = UNCOND_COND
     notes = CROSS_NOTES
 

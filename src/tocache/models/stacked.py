@@ -45,12 +45,14 @@ class Stacked(ModelFamily):
     """A family of the stacks `stacked`, in running order; those that a transformer lacks are left out.
 
     `halves` is the order of the guidance halves where both run in one batch; where it is None each has a pass, the
-    conditional one first, and `scale` is the argument that asks for them.
+    conditional one first, and `scale` is the argument that asks for them. `in_turns` says that the stacks run side by
+    side: the first block of each, then the second of each.
     """
 
     stacked: ClassVar[tuple[Blocks, ...]]
     halves: ClassVar[str | None] = None
     scale: ClassVar[str] = "guidance_scale"
+    in_turns: ClassVar[bool] = False
     notes: ClassVar[tuple[str, ...]] = ("norms and modulation are not counted",)
 
     @abstractmethod
@@ -86,8 +88,12 @@ class Stacked(ModelFamily):
     def _present(self, transformer: Any) -> Iterator[Blocks]:
         return (blocks for blocks in self.stacked if len(getattr(transformer, blocks.stack, None) or ()))
 
-    def _each(self, transformer: Any) -> Iterator[tuple[dict[str, Any], str, Any, Kind]]:
-        """Place, path, module and kind of each block."""
+    def _each(self, transformer: Any) -> list[tuple[dict[str, Any], str, Any, Kind]]:
+        """Place, path, module and kind of each block, in running order."""
+        found = list(self._stack_by_stack(transformer))
+        return sorted(found, key=lambda block: int(block[0]["block"])) if self.in_turns else found
+
+    def _stack_by_stack(self, transformer: Any) -> Iterator[tuple[dict[str, Any], str, Any, Kind]]:
         for blocks in self._present(transformer):
             stack = transformer.get_submodule(blocks.stack)
             for b, outer in enumerate(stack):
