@@ -18,7 +18,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="session")
 def deep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The same with so many blocks that they take most of the time."""
-    return _written(tmp_path_factory.mktemp("deep"), depth=24)
+    return _written(tmp_path_factory.mktemp("deep"), depth=12)
 
 
 def _written(folder: Path, depth: int) -> tuple[Path, Path]:
