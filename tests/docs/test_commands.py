@@ -27,7 +27,7 @@ LESS: dict[str, dict[str, str]] = {
     "bench": {"--prompts": "2", "--points": "2", "--batch": "1", "--steps": "10"},
     "compare": {"--prompts": "1"},
     "tune": {"--steps": "12"},
-    "analyze": {"--steps": "6"},
+    "analyze": {"--steps": "9"},
     "generate": {"--steps": "10", "--resolution": "144p", "--duration": "17"},
 }
 MORE: dict[str, dict[str, str]] = {
@@ -37,7 +37,7 @@ MORE: dict[str, dict[str, str]] = {
     | {"--methods": "toca,fora", "--peers": "none"},
     "compare": {"--model": "demo:text", "--steps": "9"},
     "tune": {"--prompts": "2", "--steps": "12", "--trials": "2", "--by": "flops"},
-    "analyze": {"--steps": "6", "--prompts": "1"},
+    "analyze": {"--steps": "9", "--prompts": "1"},
 }
 STUDIES = {
     "propagation": {"--tokens": "2", "--in-steps": "1"},
