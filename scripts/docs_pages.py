@@ -13,6 +13,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = "## Add a method"  # from here on CONTRIBUTING.md is recipes
@@ -37,8 +38,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """A page of docs/ with its links out of that folder turned into links on the site."""
+def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
+    """A page of docs/ with its links out of that folder turned into links on the site; deeper pages stay inside."""
+    if "/" in page.file.src_uri:
+        return markdown
     return re.sub(r"(?<=\]\()\.\./([^)\s]+)", lambda link: _on_site(link[1]), markdown)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,8 +49,12 @@ def test_links_of_the_repository_become_links_of_the_site() -> None:
     assert "](contributing.md)" in outside["index.md"]
     assert outside["recipes.md"].startswith(pages.RECIPES_TITLE + "## Add a method")
     assert "## Add a method" not in outside["contributing.md"]
-    moved = pages.on_page_markdown("[a](../CONTRIBUTING.md#add-a-score) [b](../CONTRIBUTING.md) [c](method.md#x)")
+    shown = "[a](../CONTRIBUTING.md#add-a-score) [b](../CONTRIBUTING.md) [c](method.md#x)"
+    there = SimpleNamespace(file=SimpleNamespace(src_uri="safe.md"))
+    deeper = SimpleNamespace(file=SimpleNamespace(src_uri="api/errors.md"))
+    moved = pages.on_page_markdown(shown, page=there)
     assert moved == "[a](recipes.md#add-a-score) [b](contributing.md) [c](method.md#x)"
+    assert pages.on_page_markdown("[d](../safe.md)", page=deeper) == "[d](../safe.md)"
 
 
 @pytest.mark.slow
