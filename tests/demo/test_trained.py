@@ -28,8 +28,10 @@ import tocache
 from tocache.demo import demo_folder, load_demo
 from tocache.demo.judge import WEIGHTS, look, read_digits
 from tocache.errors import UnknownNameError
+from tocache.models.architectures import usual_video
+from tocache.opensora import OpenSoraPipeline, RFlowScheduler
 
-TEXT, CLASS = "demo:text", "demo:class"
+TEXT, CLASS, VIDEO = "demo:text", "demo:class", "demo:video"
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,20 @@ def digits() -> Any:
     pipe = load_demo(CLASS)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+@pytest.fixture(scope="module")
+def clips() -> Any:
+    pipe = load_demo(VIDEO)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def film(pipe: Any, prompt: str, *, seed: int = 0, **options: Any) -> torch.Tensor:
+    """(frames, 3, height, width) in [0, 1]."""
+    arguments = {"clean_caption": False, "output_type": "pt"} | usual_video(pipe) | options
+    frames: torch.Tensor = pipe(prompt, generator=torch.Generator().manual_seed(seed), **arguments).frames[0]
+    return frames
 
 
 def draw(pipe: Any, prompt: Any, *, seed: int = 0, **options: Any) -> torch.Tensor:
@@ -80,7 +96,15 @@ def test_sizes_are_what_the_published_ones_would_be_in_small(name: str) -> None:
     assert (config["sample_size"] // config["patch_size"]) ** 2 == 256
 
 
-@pytest.mark.parametrize("name", [TEXT, CLASS])
+def test_the_video_pipeline_is_open_soras(clips: Any) -> None:
+    assert type(clips) is OpenSoraPipeline
+    assert type(clips.scheduler) is RFlowScheduler
+    config = clips.transformer.config
+    assert config.num_layers >= 6  # pairs of a spatial and a temporal block
+    assert film(clips, "a red circle", num_inference_steps=2).shape == (9, 3, 128, 128)
+
+
+@pytest.mark.parametrize("name", [TEXT, CLASS, VIDEO])
 def test_the_folder_is_small_half_precision_and_explains_itself(name: str) -> None:
     folder = demo_folder(name)
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 20 * 10**6
@@ -105,6 +129,13 @@ def test_the_folder_loads_with_the_stock_loader(
     plain.set_progress_bar_config(disable=True)
     shipped = request.getfixturevalue(fixture)
     one, other = (draw(pipe, prompt, num_inference_steps=3) for pipe in (plain, shipped))
+    assert torch.equal(one, other)
+
+
+def test_the_folder_of_the_clips_loads_with_open_soras_loader(clips: Any) -> None:
+    plain = OpenSoraPipeline.from_pretrained(demo_folder(VIDEO)).to(torch.float32)
+    plain.set_progress_bar_config(disable=True)
+    one, other = (film(pipe, "a red circle moving left", num_inference_steps=2) for pipe in (plain, clips))
     assert torch.equal(one, other)
 
 
@@ -147,6 +178,24 @@ def test_digits_are_drawn_as_asked_without_and_with_the_published_settings(digit
         assert tocache.report(digits).overruled == 0
     for pictures in (plain, cached):
         assert sum(read == digit for read, digit in zip(read_digits(pictures), asked, strict=True)) >= 8
+
+
+@pytest.mark.slow
+def test_things_move_as_asked_without_and_with_the_published_settings(clips: Any) -> None:
+    for direction, way in (("left", -1), ("right", 1)):
+        prompt = f"a large red square moving fast {direction}"
+        plain = film(clips, prompt)
+        with tocache.enabled(clips, "paper-r85-video"):
+            cached = film(clips, prompt)
+            assert tocache.report(clips).overruled == 0
+        for frames in (plain, cached):
+            assert way * (redness_at(frames[-1]) - redness_at(frames[0])) > 0.1
+
+
+def redness_at(frame: torch.Tensor) -> float:
+    """Where across the picture (3, height, width) red is, in [0, 1]."""
+    red = (frame[0] - frame[1:].amax(dim=0)).clamp(min=0.2) - 0.2
+    return float((red.sum(dim=0) * torch.linspace(0, 1, red.shape[1])).sum() / red.sum())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 """Folders of the trained demos, in diffusers' format, each with a model card."""
 
 _FOLDERS = {f"demo:{name}": WEIGHTS / name for name in ("class", "text", "video")}
-_TRAINED = ("demo:class", "demo:text")  # demo:video can be trained (`tocache.demo.train`); no weights ship yet
+_TRAINED = ("demo:class", "demo:text", "demo:video")
 _RANDOM = ("demo:random-class", "demo:random-flux", "demo:random-text", "demo:random-video")
 
 DEMO_NAMES: tuple[str, ...] = tuple(sorted((*_TRAINED, *_RANDOM)))

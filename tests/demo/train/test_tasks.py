@@ -127,7 +127,9 @@ def test_three_of_four_steps_learn_from_twice_as_many_pictures_of_half_the_side(
     task.transformer.register_forward_pre_hook(lambda module, args: seen.append(tuple(args[0].shape)))
     losses_of(task, 8, 1e-3)
     assert seen == [*[(16, 4, 8, 8)] * 3, (8, 4, 16, 16)] * 2
+    assert [task.seen(steps) for steps in range(9)] == [sum(x[0] for x in seen[:steps]) for steps in range(9)]
     assert (len(task.half.latents), len(task.whole.latents)) == (12, 8)
+    assert make(vae_folder, tmp_path).seen(5) == 40
     alone = make(vae_folder, tmp_path / "alone", pictures=12, side=64)
     assert torch.equal(task.half.latents, alone.whole.latents)
     assert torch.equal(task.half.labels, alone.whole.labels)

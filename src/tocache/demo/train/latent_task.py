@@ -89,6 +89,10 @@ class LatentTask(ABC):
         self.whole = self.load_latents(pictures, side)
         self.half = self.load_latents(halves, side // 2) if halves else None
 
+    def seen(self, steps: int) -> int:
+        whole = steps // _TURNS if self.half is not None else steps
+        return self.batch * (whole + 2 * (steps - whole))
+
     @abstractmethod
     def new_model(self, size: Size, start: Path | None, words: Path | None) -> nn.Module:
         """What is trained, on the CPU, with `transformer` in it or equal to it; weights from torch's generator."""

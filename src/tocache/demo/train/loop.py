@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from diffusers.training_utils import EMAModel
@@ -74,6 +74,15 @@ class Task(Protocol):
 
     def export(self, folder: Path) -> None:
         """Write what others load; `model` holds the averaged weights meanwhile."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A task whose steps do not all learn from a batch of one size."""
+
+    def seen(self, steps: int) -> int:
+        """Of how many pictures so many steps have learned."""
         ...
 
 
@@ -194,10 +203,11 @@ class Trainer:
 
     def _note_run(self) -> None:
         """What a model card needs to say of this run."""
+        task = self.task
         run = {
             "command": f"python -m tocache.demo.train {shlex.join(sys.argv[1:])}",
             "steps": self.step,
-            "pictures seen": self.step * self.settings.batch,
+            "pictures seen": task.seen(self.step) if isinstance(task, Counting) else self.step * self.settings.batch,
             "minutes": round(self.seconds / 60, 1),
             "device": device_name(self.device),
             "torch": torch.__version__,
