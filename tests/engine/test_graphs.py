@@ -264,3 +264,31 @@ def test_inductors_code_gives_what_plain_steps_do(tiny_of: Any) -> None:
     tocache.compile(model)
     assert_same(tiny.run(model, 9), wanted)
     assert tocache.report(model).graphs > 1
+
+
+@pytest.mark.slow
+def test_a_cache_outlives_graphs_that_write_over_their_outputs(tiny_of: Any) -> None:
+    """As CUDA graphs do, whose mode this is."""
+
+    def overwriting(graph: Any, inputs: Any, **options: Any) -> Any:
+        kept: list[torch.Tensor] = []
+
+        def run(*args: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            outputs = graph(*args)
+            if not kept:
+                kept.extend(torch.empty_like(output) for output in outputs)
+            for place, output in zip(kept, outputs, strict=True):
+                place.copy_(output)
+            return tuple(kept)
+
+        return run
+
+    tiny = tiny_of("dit")
+    model = tiny.build()
+    tocache.enable(model, tocache.TaylorSeer(2, order=2))
+    wanted = tiny.run(model, 12)
+    tocache.compile(model, backend=overwriting, mode="reduce-overhead")
+    assert_same(tiny.run(model, 12), wanted)
+    tocache.compile(model, backend=overwriting)
+    with pytest.raises(AssertionError):
+        assert_same(tiny.run(model, 12), wanted)

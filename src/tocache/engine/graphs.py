@@ -22,6 +22,9 @@ from tocache.engine.tracing import Graph, Taken, numbers_of, trace
 if TYPE_CHECKING:
     from tocache.engine.run import Run
 
+_REUSES_MEMORY = ("reduce-overhead", "max-autotune")
+"""Modes of torch.compile with CUDA graphs: the next run of one writes over its outputs, and a cache must outlive it."""
+
 
 class StepGraphs:
     """The graphs of one transformer, or of several built alike, by kind of pass.
@@ -80,6 +83,8 @@ class StepGraphs:
             return call(*args, **kwargs)
         with torch.autocast(inputs[0].device.type, enabled=False):  # the casts are in the graph
             results = graph.run(*inputs, *cached, *numbers_of(run, moments, graph.asked, graph.draws, inputs[0].device))
+        if self.options.get("mode") in _REUSES_MEMORY:
+            results = [result.clone() for result in results]
         new = results[graph.outputs :]
         held = [cached[number] if old else new[number] for old, number in graph.sources]
         put_together(now, graph.after, held, moments)
