@@ -11,7 +11,7 @@ from tocache.demo import DEMO_NAMES, load_demo
 from tocache.errors import OptionError, PlanMismatchError, UnknownNameError
 from tocache.methods import METHODS, Method, Planned
 from tocache.methods.spec import make_method, parse_method
-from tocache.models.architectures import ARCHITECTURES, build_meta, meta_transformer
+from tocache.models.architectures import ARCHITECTURES, build_meta, is_here, meta_transformer
 from tocache.models.base import ModelFamily
 from tocache.models.registry import FAMILIES, family_of
 from tocache.plan import (
@@ -214,8 +214,8 @@ def summarize(plan: Plan) -> PlanSummary:
 
 
 def list_models() -> list[FamilySupport]:
-    """The model families, and what each supports."""
-    return [_support(family) for family in FAMILIES.values()]
+    """The model families of which the installed diffusers has a class, and what each supports."""
+    return [_support(family) for family in FAMILIES.values() if any(map(is_here, family.classes))]
 
 
 def dtype_name(dtype: str) -> str:
@@ -295,7 +295,8 @@ def _with_side(shape: Pass, side: int) -> Pass:
 
 
 def _support(family: ModelFamily) -> FamilySupport:
-    names = tuple(name for name, known in ARCHITECTURES.items() if known.family == family.name)
+    own = {name: a.transformer for name, a in ARCHITECTURES.items() if a.family == family.name}
+    names = tuple(name for name, transformer in own.items() if is_here(transformer))
     sites = _anatomy_of(family, names[0]).sites if names else ()
     scores = ("influence",) * any(s.self_map for s in sites) + ("entropy",) * any(s.cross_map for s in sites)
     partial = tuple(dict.fromkeys(s.kind for s in sites if s.rows))

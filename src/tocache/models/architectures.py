@@ -84,7 +84,7 @@ ARCHITECTURES: dict[str, Architecture] = _known()
 def build_meta(name: str) -> Any:
     """The transformer of a known architecture on the meta device: modules and sizes, no weights.
 
-    Raises UnknownNameError, which lists the known names.
+    Raises UnknownNameError, which lists the known names, and UnsupportedModelError where diffusers is too old for it.
     """
     if name not in ARCHITECTURES:
         raise UnknownNameError.of("architecture", name, ARCHITECTURES)
@@ -110,12 +110,23 @@ def build_from_config(config: Mapping[str, Any]) -> Any:
 
 
 def _class_named(name: str) -> Any:
-    """A transformer's class: diffusers' or, where it has none, ours."""
+    """A transformer's class: diffusers' or, where it has none, ours. Raises UnsupportedModelError where neither has."""
     import diffusers
 
     from tocache import opensora
 
-    return getattr(diffusers, name, None) or getattr(opensora, name)
+    found = getattr(diffusers, name, None) or getattr(opensora, name, None)
+    if found is None:
+        raise UnsupportedModelError(f"diffusers {diffusers.__version__} has no {name}; a newer one has")
+    return found
+
+
+def is_here(name: str) -> bool:
+    """Whether there is a transformer's class of this name: older versions of diffusers lack some."""
+    try:
+        return _class_named(name) is not None
+    except UnsupportedModelError:
+        return False
 
 
 def meta_transformer(model: str | Path) -> Any:
