@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from tocache.engine.engine import Engine, OutputListener
+from tocache.engine.graphs import Compiled
 from tocache.engine.record import Record
 from tocache.engine.run import clock_of
 from tocache.engine.wiring import Guidance
@@ -23,7 +24,7 @@ from tocache.plan.files import load_plan
 from tocache.plan.plan import Plan
 from tocache.presets import preset
 from tocache.reports import Report
-from tocache.session import Compiled, Session, release, replaced_by, required, transformer_of
+from tocache.session import Session, release, replaced_by, required, transformer_of
 
 CFG = {
     None: Guidance(),
@@ -61,7 +62,7 @@ def enable(
     before = replaced_by(target)
     if before is not None:
         session.engine.listen_like(before.engine)
-        session.compile(before.compiled)
+        session.compile(before.compiled, before)
         before.detach()
     session.attach()
 
@@ -107,7 +108,7 @@ def enabled(
     finally:
         if before is not None:
             enable(before.target, before.asked, storage=before.storage, offload=before.offload)
-            required(before.target).compile(before.compiled)
+            required(before.target).compile(before.compiled, before)
         else:
             disable(target)
 

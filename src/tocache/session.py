@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from tocache.engine.engine import Engine
 from tocache.engine.follow import Follower, can_follow, transformers_of
+from tocache.engine.graphs import Compiled
 from tocache.engine.intercept import owner_of
 from tocache.errors import NotEnabledError, RunError, UnsupportedModelError
 from tocache.methods import Method, Planned
@@ -17,20 +17,6 @@ from tocache.models.registry import family_of
 from tocache.plan.anatomy import Anatomy
 from tocache.plan.plan import Plan
 from tocache.presets import DEFAULT
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """How the steps of a run are compiled.
-
-    multiple  amounts of tokens are raised to multiples of it
-    most      graphs at most; kinds of steps beyond them run as they are
-    options   of torch.compile
-    """
-
-    multiple: int = 1
-    most: int = 32
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Session:
@@ -72,10 +58,10 @@ class Session:
         same = (plan.anatomies[0].family, plan.anatomies[0].model) == (usual.family, usual.model)
         plan.rebased([family.anatomy(transformer, a.shape) for a in plan.anatomies] if same else [usual])
 
-    def compile(self, how: Compiled | None) -> None:
-        """From the next run on; None: steps run as they are."""
+    def compile(self, how: Compiled | None, before: Session | None = None) -> None:
+        """From the next run on; None: steps run as they are. Graphs that `before` has made are kept where they fit."""
         self.compiled = how
-        self.engine.compile(None if how is None else (dict(how.options), how.most))
+        self.engine.compile(how, None if before is None else before.engine)
 
     def attach(self) -> None:
         self._join()

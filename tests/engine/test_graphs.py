@@ -198,6 +198,36 @@ def test_hooks_keep_a_model_from_becoming_a_graph(tiny_of: Any) -> None:
     assert (len(seen), engine_of(model).graphs.count) == (9, 0)
 
 
+def test_a_hook_that_comes_later_is_called_and_its_end_brings_the_graphs_back(tiny_of: Any) -> None:
+    tiny = tiny_of("dit")
+    model = tiny.build()
+    tocache.enable(model, tocache.FORA(3))
+    compiled(model)
+    tiny.run(model, 9)
+    count, seen = engine_of(model).graphs.count, []
+    hook = model.transformer_blocks[2].register_forward_hook(lambda *_: seen.append(1))
+    with pytest.warns(tocache.TocacheWarning, match=r"transformer_blocks\.2 has hooks"):
+        tiny.run(model, 9)
+    hook.remove()
+    tiny.run(model, 9)
+    assert (len(seen), engine_of(model).graphs.count) == (9, count)
+
+
+def test_another_method_for_a_while_costs_no_graph(tiny_of: Any) -> None:
+    tiny = tiny_of("dit")
+    model = tiny.build()
+    tocache.enable(model, tocache.FORA(3))
+    compiled(model)
+    wanted = tiny.run(model, 9)
+    made = dict(engine_of(model).graphs.graphs)
+    with tocache.enabled(model, tocache.TaylorSeer(3, order=1)):
+        tiny.run(model, 9)
+    assert_same(tiny.run(model, 9), wanted)
+    graphs = engine_of(model).graphs
+    assert {key: graphs.graphs[key] for key in made} == made
+    assert graphs.count == len(made) < len(graphs.graphs)
+
+
 def test_what_a_model_decides_by_values_runs_as_it_is_and_leaves_the_run_right(tiny_of: Any) -> None:
     tiny = tiny_of("dit")
     model = tiny.build()

@@ -296,3 +296,30 @@ class TestResampled:
     def test_steps_must_be_positive(self, toy):
         with pytest.raises(PlanError, match="steps=0 is not allowed"):
             plan(toy(), table(toy())).resampled(0)
+
+
+class TestRounding:
+    @pytest.mark.parametrize(
+        ("multiple", "wanted"), [(1, [1, 3, 8, 15]), (4, [4, 4, 8, 16]), (6, [6, 6, 12, 16]), (99, [16] * 4)]
+    )
+    def test_amounts_between_none_and_all_are_raised_to_multiples_or_to_all_there_are(self, toy, multiple, wanted):
+        fresh = table(toy(), steps=7)
+        fresh[1:5, 0, 2], fresh[5, 0, 2] = [1, 3, 8, 15], 0
+        rounded = plan(toy(), fresh).rounded(multiple)
+        assert rounded.fresh[1:5, 0, 2].tolist() == wanted
+        assert (rounded.fresh[[0, 5, 6], 0, 2].tolist()) == [ALL, 0, ALL]
+        assert (np.delete(rounded.fresh, 2, axis=2) == ALL).all()
+
+    def test_padding_is_not_computed_for_the_sake_of_a_multiple(self, toy):
+        anatomy = toy()
+        shape = replace(anatomy.shape, tokens={**anatomy.shape.tokens, "present": 10})
+        sites = tuple(replace(site, counted="present") if site.rows else site for site in anatomy.sites)
+        fresh = table(anatomy)
+        fresh[1:, 0, 2] = [7, 10, 13]
+        padded = plan(replace(anatomy, shape=shape, sites=sites), fresh)
+        assert padded.rounded(8).fresh[1:, 0, 2].tolist() == [8, 10, 13]
+
+    @pytest.mark.parametrize("multiple", [0, -8, 2.0, "8"])
+    def test_other_multiples_are_refused(self, toy, multiple):
+        with pytest.raises(OptionError, match=f"multiple={multiple!r} is not allowed; allowed: an integer >= 1"):
+            plan(toy(), table(toy())).rounded(multiple)

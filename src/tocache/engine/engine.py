@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tocache.engine.graphs import StepGraphs
+from tocache.engine.graphs import Compiled, StepGraphs
 from tocache.engine.intercept import Call, Handler, intercept, plain_class, release
 from tocache.engine.layers import layer_of
 from tocache.engine.model_facts import refuse_training
@@ -142,11 +142,15 @@ class Engine:
                 f"{name} has no module {path!r}, where its family {self.family.name!r} says one is"
             ) from error
 
-    def compile(self, how: tuple[dict[str, Any], int] | None) -> None:
-        """From the next run on steps are compiled, with these options of torch.compile and so many graphs at most."""
+    def compile(self, how: Compiled | None, other: Engine | None = None) -> None:
+        """From the next run on steps are compiled, or, by None, run as they are.
+
+        The graphs that `other` has made go on serving, if it has the same transformers.
+        """
         self.close()
         self._plans.clear()
-        self.graphs = None if how is None else StepGraphs(*how, tell=self._warn)
+        old = other.graphs if other is not None and other.transformers == self.transformers else None
+        self.graphs = old if old is not None and old.how == how else None if how is None else StepGraphs(how)
 
     def listen_like(self, other: Engine) -> None:
         """Tells the listeners of another engine, too, which goes on knowing them."""
@@ -170,7 +174,7 @@ class Engine:
         self.close()
         self._follow_layers()
         if self.graphs is not None:
-            self.graphs.begin(self.transformers)
+            self.graphs.begin(self.transformers, self._warn)
         self._announced = times
         self.explicit = explicit
         self.run = Run(

@@ -8,7 +8,8 @@ kind are numbers, and those are inputs (see `graph_state` and `tracing`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from tocache.engine.graph_state import moments_of, put_together, take_apart
 from tocache.engine.intercept import Call
-from tocache.engine.model_facts import cannot_be_a_graph, fingerprint
+from tocache.engine.model_facts import Fingerprint, cannot_be_a_graph
 from tocache.engine.tracing import Graph, Taken, numbers_of, trace
 
 if TYPE_CHECKING:
@@ -26,37 +27,51 @@ _REUSES_MEMORY = ("reduce-overhead", "max-autotune")
 """Modes of torch.compile with CUDA graphs: the next run of one writes over its outputs, and a cache must outlive it."""
 
 
-class StepGraphs:
-    """The graphs of one transformer, or of several built alike, by kind of pass.
+@dataclass(frozen=True)
+class Compiled:
+    """How steps are compiled.
 
-    Args:
-        options: of `torch.compile`, for every graph.
-        most: how many graphs there may be; kinds of passes beyond them run as they are.
-        tell: is told, in words, of what runs without a graph.
+    multiple  amounts of tokens are raised to multiples of it
+    most      graphs of one plan, at most; kinds of passes beyond them run as they are
+    options   of `torch.compile`, for every graph
     """
 
-    def __init__(self, options: dict[str, Any], most: int, tell: Callable[[str], None]) -> None:
-        self.options, self.most, self.tell = options, most, tell
+    multiple: int = 1
+    most: int = 32
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class StepGraphs:
+    """The graphs of one transformer, or of several built alike, by kind of pass; they outlive a change of method."""
+
+    def __init__(self, how: Compiled) -> None:
+        self.how = how
+        self.tell: Callable[[str], None] = lambda reason: None
         self.graphs: dict[Any, Graph | None] = {}  # None where a trace has failed
         self._warm: set[Any] = set()
-        self._prints: dict[int, int] = {}
+        self._fingerprint: Fingerprint | None = None
         self._why: dict[int, str | None] = {}
         self._plans: dict[Any, int] = {}
         self._plan: tuple[Any, int] | None = None
 
     @property
     def count(self) -> int:
-        """How many graphs there are."""
-        return sum(graph is not None for graph in self.graphs.values())
+        """How many graphs there are of the newest plan, and of those that differ from it in their tables alone."""
+        own = None if self._plan is None else self._plan[1]
+        return sum(graph is not None for (_, number, *_), graph in self.graphs.items() if number == own)
 
-    def begin(self, models: Sequence[torch.nn.Module]) -> None:
-        """Before a run: the graphs of models that have changed since the last one are dropped."""
-        prints = {id(model): fingerprint(model) for model in models}
-        if prints != self._prints:
+    def begin(self, models: Sequence[torch.nn.Module], tell: Callable[[str], None]) -> None:
+        """Before a run: the graphs of models that have changed since the last one are dropped.
+
+        `tell` is told, in words, of what runs without a graph.
+        """
+        self.tell = tell
+        found = Fingerprint(*models)
+        if found != self._fingerprint:
             self.graphs.clear()
             self._warm.clear()
-            self._prints = prints
-            self._why = {id(model): cannot_be_a_graph(model) for model in models}
+        self._fingerprint = found
+        self._why = {id(model): cannot_be_a_graph(model) for model in models}
 
     def __call__(self, run: Run, model: object, call: Call, /, *args: Any, **kwargs: Any) -> Any:
         """The pass that `run` has entered: by its graph where there can be one, or by `call`."""
@@ -73,8 +88,10 @@ class StepGraphs:
         given = (id(model), repr(spec), _facts(leaves), _modes(inputs[0].device.type))
         key = (given, self._number_of(run), now.kind, before, _facts(cached))
         if key not in self.graphs:
-            if self.count >= self.most:
-                self.tell(f"not compiled: more than {self.most} kinds of steps; plans with rounded amounts have fewer")
+            if self.count >= self.how.most:
+                self.tell(
+                    f"not compiled: more than {self.how.most} kinds of steps; plans with rounded amounts have fewer"
+                )
                 return call(*args, **kwargs)
             self._warm_up(run, given, call, args, kwargs)
             self.graphs[key] = self._graph(run, call, leaves, spec, Taken(before, cached, moments))
@@ -83,7 +100,7 @@ class StepGraphs:
             return call(*args, **kwargs)
         with torch.autocast(inputs[0].device.type, enabled=False):  # the casts are in the graph
             results = graph.run(*inputs, *cached, *numbers_of(run, moments, graph.asked, graph.draws, inputs[0].device))
-        if self.options.get("mode") in _REUSES_MEMORY:
+        if self.how.options.get("mode") in _REUSES_MEMORY:
             results = [result.clone() for result in results]
         new = results[graph.outputs :]
         held = [cached[number] if old else new[number] for old, number in graph.sources]
@@ -103,7 +120,7 @@ class StepGraphs:
 
     def _graph(self, run: Run, call: Call, leaves: Sequence[Any], spec: Any, taken: Taken) -> Graph | None:
         try:
-            return trace(run, call, leaves, spec, taken, self.options)
+            return trace(run, call, leaves, spec, taken, self.how.options)
         except Exception as error:  # whatever a model does that no graph can hold
             self.tell(f"not compiled: {type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0]}")
             return None

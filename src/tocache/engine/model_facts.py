@@ -27,9 +27,40 @@ def refuse_training(model: torch.nn.Module) -> None:
         )
 
 
-def fingerprint(model: torch.nn.Module) -> int:
-    """Changes when a module, a processor, a weight or a plain attribute is exchanged: a LoRA, its scale, a device."""
-    return hash(tuple(_facts(model)))
+class Fingerprint:
+    """Differs when a module, a processor, a weight or a plain attribute was exchanged: a LoRA, its scale, a device.
+
+    Objects are told apart by their identity, so a fingerprint holds on to them: nothing new can get an old one's.
+    """
+
+    def __init__(self, *models: torch.nn.Module) -> None:
+        self._objects: list[Any] = []
+        self._facts = [fact for model in models for fact in self._of(model)]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fingerprint) and self._facts == other._facts
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _of(self, model: torch.nn.Module) -> Iterator[Any]:
+        for module in model.modules():
+            yield self._identity(module)
+            for name, value in vars(module).items():
+                if isinstance(value, _PLAIN):
+                    yield name, value
+                elif isinstance(value, dict) and not name.startswith("_"):
+                    yield from ((name, str(key), entry) for key, entry in value.items() if isinstance(entry, _PLAIN))
+                elif isinstance(value, (list, tuple)) and all(isinstance(entry, _PLAIN) for entry in value):
+                    yield name, *value
+                elif not isinstance(value, (dict, list, tuple, set)) and not name.startswith("_"):
+                    yield name, self._identity(value)  # a processor; what intercepts a call is private
+            for tensor in (*module._parameters.values(), *module._buffers.values()):
+                if tensor is not None:
+                    yield self._identity(tensor), tensor.data_ptr(), tensor.dtype, tensor.device
+
+    def _identity(self, value: Any) -> int:
+        self._objects.append(value)
+        return id(value)
 
 
 def cannot_be_a_graph(model: torch.nn.Module) -> str | None:
@@ -40,20 +71,3 @@ def cannot_be_a_graph(model: torch.nn.Module) -> str | None:
         if module._compiled_call_impl is not None:
             return f"{name or type(model).__name__} is compiled already"
     return None
-
-
-def _facts(model: torch.nn.Module) -> Iterator[Any]:
-    for module in model.modules():
-        yield id(module)
-        for name, value in vars(module).items():
-            if isinstance(value, _PLAIN):
-                yield name, value
-            elif isinstance(value, dict) and not name.startswith("_"):
-                yield from ((name, str(key), entry) for key, entry in value.items() if isinstance(entry, _PLAIN))
-            elif isinstance(value, (list, tuple)) and all(isinstance(entry, _PLAIN) for entry in value):
-                yield name, *value
-            elif not isinstance(value, (dict, list, tuple, set)):
-                yield name, id(value)  # a processor
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
-            if tensor is not None:
-                yield id(tensor), tensor.data_ptr(), tensor.dtype, tensor.device

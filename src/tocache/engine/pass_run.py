@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -77,6 +78,11 @@ class PassRun:
         """Which half of this pass's batch is which; None where rows are independent."""
         return self.plan.anatomies[self.number].shape.halves
 
+    @cached_property
+    def padding(self) -> Mapping[str, torch.Tensor]:
+        """(rows, tokens) bool by group: False where a token is padding. Some models must be asked for its length."""
+        return self.present(self.arguments)
+
     def tokens(self, group: str) -> int:
         """Tokens per row of a group in this pass."""
         return self.plan.anatomies[self.number].shape.tokens[group]
@@ -124,7 +130,7 @@ class PassRun:
         index = self._shared(i)
         if index is None:
             home, count = self.run.home[i], self.choices[i]
-            present = self.present(self.arguments).get(self.plan.sites[i].group)
+            present = self.padding.get(self.plan.sites[i].group)
             clusters = self._cluster(home, x) if self.plan.policy.clusters else None
             index = choose(
                 self.plan, self.number, i, home, self.cache, x, count, self.step, self.run.draw, clusters, present

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -78,7 +78,7 @@ class Graph:
         record.peak_device_bytes = max(record.peak_device_bytes, others + effects.peak_device_bytes)
 
 
-def trace(run: Run, call: Call, leaves: Sequence[Any], spec: Any, taken: Taken, options: dict[str, Any]) -> Graph:
+def trace(run: Run, call: Call, leaves: Sequence[Any], spec: Any, taken: Taken, options: Mapping[str, Any]) -> Graph:
     """The graph of the pass that `run` has entered, compiled; run and cache are as they were afterwards.
 
     `leaves` and `spec` are the arguments of `call`, flat. Raises Unsuited, or whatever the model raises where it asks
@@ -191,6 +191,7 @@ def _traced(
     }
     run.__dict__.update(given)
     now.__dict__["step"] = numbers.moments[-1]
+    now.__dict__.pop("padding", None)
     put_together(now, taken.structure, cached, numbers.moments)
     try:
         yield given["record"]
@@ -200,6 +201,7 @@ def _traced(
     finally:
         run.__dict__.update(before)
         now.step, now.computed, now.cache.weighed, now.arguments = step, computed, weighed, arguments
+        now.__dict__.pop("padding", None)
         run.best.clear()
         put_together(now, taken.structure, taken.tensors, taken.moments)
 

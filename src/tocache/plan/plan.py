@@ -145,7 +145,7 @@ class Plan:
         return replace(self, fresh=fresh, source=source)
 
     def rounded(self, multiple: int) -> Plan:
-        """The same plan with amounts between 0 and ALL raised to multiples of `multiple`, or to all there are.
+        """The same plan with amounts between 0 and ALL raised to multiples of `multiple`, or to all that are counted.
 
         Rows that differ by a few tokens become equal, so that fewer kinds of steps are compiled, and matrix units like
         round numbers. FLOPs are those of the rounded amounts. Raises OptionError.
@@ -154,9 +154,9 @@ class Plan:
             raise OptionError(f"multiple={multiple!r} is not allowed; allowed: an integer >= 1")
         if multiple == 1:
             return self
-        tokens = np.array([[anatomy.tokens(site) for site in self.sites] for anatomy in self.anatomies])
-        raised = np.minimum(-(-self.fresh // multiple) * multiple, tokens)  # (steps, passes, sites)
-        return replace(self, fresh=np.where(self.fresh > 0, raised, self.fresh))
+        most = np.array([[anatomy.counted(site) for site in self.sites] for anatomy in self.anatomies])
+        raised = np.maximum(self.fresh, np.minimum(-(-self.fresh // multiple) * multiple, most))
+        return replace(self, fresh=np.where(self.fresh > 0, raised, self.fresh))  # (steps, passes, sites)
 
     def resampled(self, steps: int) -> Plan:
         """The plan stretched to another number of steps; each new step takes the row nearest in relative time."""
