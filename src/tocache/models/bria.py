@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tocache.models.base import itemsize_of, unpublished
-from tocache.models.double_stream import DoubleStream, joint_tokens
+from tocache.models.base import unpublished
+from tocache.models.double_stream import DoubleStream, joint_tokens, packed_pass
 from tocache.models.flux import grid_of
 from tocache.models.single_stream import SingleStream
 from tocache.models.stacked import Blocks, Stacked
@@ -30,9 +30,7 @@ class Bria(Stacked):
     halves = UNCOND_COND
 
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
-        rows, image, _ = arguments["hidden_states"].shape
-        text = arguments["encoder_hidden_states"].shape[1]
-        return Pass(rows, joint_tokens(image, text), itemsize=itemsize_of(transformer))
+        return packed_pass(transformer, arguments)
 
     def grid(self, transformer: Any, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
         return grid_of(arguments)

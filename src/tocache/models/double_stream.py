@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tocache.engine.wiring import Attention, Layer, Shared, TokenWise
+from tocache.models.base import itemsize_of
 from tocache.models.costs import ADDED, OWN, attention_cost, token_cost
 from tocache.plan.anatomy import IMAGE_FIRST, MLP, SELF_ATTENTION, Cost, Pass, Site
 
@@ -82,6 +83,13 @@ class DoubleStream:
 def joint_tokens(image: int, text: int) -> dict[str, int]:
     """Tokens by group, where both streams attend together."""
     return {"image": image, "text": text, "joint": image + text}
+
+
+def packed_pass(transformer: Any, arguments: Mapping[str, Any]) -> Pass:
+    """Rows and tokens of a forward whose image comes as tokens already, (rows, tokens, channels) like its text."""
+    rows, image, _ = arguments["hidden_states"].shape
+    text = arguments["encoder_hidden_states"].shape[1]
+    return Pass(rows, joint_tokens(image, text), itemsize=itemsize_of(transformer))
 
 
 def image_first_tokens(image: int, text: int) -> dict[str, int]:

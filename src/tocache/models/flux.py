@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from tocache.engine.wiring import Attention, Guidance, Layer, Stack
-from tocache.models.base import ModelFamily, in_two_passes, itemsize_of, width_of
-from tocache.models.double_stream import DoubleStream, joint_tokens
+from tocache.models.base import ModelFamily, in_two_passes, width_of
+from tocache.models.double_stream import DoubleStream, joint_tokens, packed_pass
 from tocache.models.single_stream import SingleStream
 from tocache.plan.anatomy import CROSS_ATTENTION, MLP, PARALLEL, Anatomy, Cost, Pass, Site
 from tocache.plan.budget import Budget
@@ -60,9 +60,7 @@ class Flux(ModelFamily):
         return Stack(DOUBLE, streams), Stack(SINGLE, streams)
 
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
-        rows, image, _ = arguments["hidden_states"].shape
-        text = arguments["encoder_hidden_states"].shape[1]
-        return Pass(rows, joint_tokens(image, text), itemsize=itemsize_of(transformer))
+        return packed_pass(transformer, arguments)
 
     def grid(self, transformer: Any, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
         return grid_of(arguments)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tocache.engine.wiring import Guidance
-from tocache.models.base import in_two_passes, itemsize_of, unpublished
-from tocache.models.double_stream import DoubleStream, joint_tokens
+from tocache.models.base import in_two_passes, unpublished
+from tocache.models.double_stream import DoubleStream, joint_tokens, packed_pass
 from tocache.models.single_stream import MergedStream
 from tocache.models.stacked import Blocks, Stacked
 from tocache.plan.anatomy import MLP, PARALLEL, Pass
@@ -31,9 +31,7 @@ class Flux2(Stacked):
     )
 
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
-        rows, image, _ = arguments["hidden_states"].shape
-        text = arguments["encoder_hidden_states"].shape[1]
-        return Pass(rows, joint_tokens(image, text), itemsize=itemsize_of(transformer))
+        return packed_pass(transformer, arguments)
 
     def grid(self, transformer: Any, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
         ids = arguments["img_ids"]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tocache.models.base import itemsize_of, unpublished
-from tocache.models.double_stream import DoubleStream, joint_tokens
+from tocache.models.base import unpublished
+from tocache.models.double_stream import DoubleStream, joint_tokens, packed_pass
 from tocache.models.stacked import Blocks, Stacked
 from tocache.plan.anatomy import MLP, Pass
 
@@ -32,9 +32,7 @@ class QwenImage(Stacked):
     scale = "true_cfg_scale"
 
     def measure(self, transformer: Any, arguments: Mapping[str, Any]) -> Pass:
-        rows, image, _ = arguments["hidden_states"].shape
-        text = arguments["encoder_hidden_states"].shape[1]
-        return Pass(rows, joint_tokens(image, text), itemsize=itemsize_of(transformer))
+        return packed_pass(transformer, arguments)
 
     def grid(self, transformer: Any, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
         shapes = arguments["img_shapes"][0]
