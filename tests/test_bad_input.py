@@ -150,7 +150,7 @@ def test_a_subclass_of_a_known_model_is_served():
     assert type(model) is MyDiT
 
 
-@pytest.mark.parametrize("target", [None, 3, "pipe", object(), lambda: None], ids=str)
+@pytest.mark.parametrize("target", [None, 3, "pipe", object(), lambda: None], ids=lambda target: type(target).__name__)
 def test_what_is_neither_a_pipeline_nor_a_transformer(target):
     with pytest.raises(tocache.UnsupportedModelError, match="is neither a transformer nor a pipeline that has one"):
         tocache.enable(target)
