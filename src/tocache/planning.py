@@ -13,6 +13,7 @@ from tocache.methods import METHODS, Method, Planned
 from tocache.methods.spec import make_method, parse_method
 from tocache.models.architectures import ARCHITECTURES, build_meta, is_here, meta_transformer
 from tocache.models.base import ModelFamily
+from tocache.models.costs import outside_weights
 from tocache.models.registry import FAMILIES, family_of
 from tocache.plan import (
     Anatomy,
@@ -26,6 +27,7 @@ from tocache.plan import (
     save_plan,
 )
 from tocache.plan.anatomy import IMAGE_FIRST, JOINT
+from tocache.plan.roofline import Prediction, attaining, predict, processor_named
 from tocache.presets import DEFAULT, PRESETS, preset
 
 # Short names of the dtypes that features may have; torch's own names are understood as well.
@@ -213,6 +215,17 @@ def summarize(plan: Plan) -> PlanSummary:
     )
 
 
+def predictions_on(plan: Plan, processor: str, attained: float | None = None) -> tuple[Prediction, Prediction]:
+    """What a GPU would take for a plan, with exact attention scores and without; not measured.
+
+    processor  its name in `PROCESSORS`; attained: the share of its peak that matrix products reach, None for all
+
+    Raises UnknownNameError, OptionError.
+    """
+    limits = attaining(processor_named(processor), 1.0 if attained is None else attained)
+    return predict(plan, limits), predict(plan, limits, scores=False)
+
+
 def list_models() -> list[FamilySupport]:
     """The model families of which the installed diffusers has a class, and what each supports."""
     return [_support(family) for family in FAMILIES.values() if any(map(is_here, family.classes))]
@@ -284,7 +297,8 @@ def _anatomy(
     # FLUX keeps its usual size in the pipeline
     if side := getattr(pipe, "default_sample_size", None):
         shape = _with_side(shape, side // 2)
-    return family, family.anatomy(transformer, shape)
+    anatomy = family.anatomy(transformer, shape)
+    return family, replace(anatomy, outside=outside_weights(transformer, anatomy.costs))
 
 
 def _with_side(shape: Pass, side: int) -> Pass:

@@ -72,6 +72,27 @@ def test_plan_prints_the_notes_and_hides_columns_that_say_nothing() -> None:
     assert "computed whole or not at all: self-attention [image]" in result.output
 
 
+@pytest.mark.parametrize("width", ["80", "200"])
+def test_plan_predicts_and_says_so(width: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    options = ["--model", "dit-xl-2-256", "--preset", "paper-ddim50", "--on", "h100", "--attained", 0.5]
+    text = call("plan", *options).output
+    assert max(map(len, text.splitlines())) <= int(width)
+    words = " ".join(text.split())
+    assert "predicted for H100 SXM at 50% of its FLOPs, not measured" in words
+    for line in ("uncached", "full × 18", "partial × 24", "reuse × 8", "outside of sites"):
+        assert any(shown.strip().startswith(line) for shown in text.splitlines()), line
+    assert "× faster at 2.32× fewer FLOPs" in words
+    assert "without exact attention scores: loop" in words
+
+
+def test_a_saved_plan_can_be_predicted_without_its_model(tmp_path: Path) -> None:
+    saved = tmp_path / "plan.json"
+    made = call("plan", "--model", "dit-xl-2-256", "--json", saved, "--on", "a100").output
+    loaded = call("plan", "--plan", saved, "--on", "a100").output
+    assert made.replace(f"plan saved: {saved}\n", "") == loaded
+
+
 def test_plan_saves_loads_and_resamples(tmp_path: Path) -> None:
     saved, picture = tmp_path / "plan.json", tmp_path / "plan.png"
     made = call("plan", "--model", "pixart-xl-2-256", "--json", saved, "--png", picture)
@@ -158,6 +179,9 @@ def test_doctor_prints_versions_and_devices() -> None:
         ("plan --model dit-xl-2-256 --json missing/plan.json", "missing/plan.json: cannot be written"),
         ("plan --model unknown", "unknown model 'unknown'"),
         ("plan", "give a model"),
+        ("plan --model dit-xl-2-256 --on h10", "unknown processor 'h10'"),
+        ("plan --model dit-xl-2-256 --on h100 --dtype fp32", "a prediction needs a plan in bf16 or fp16"),
+        ("plan --model dit-xl-2-256 --attained 0.5", "attained needs on"),
         ("plan --plan missing.json", "missing.json: No such file"),
         ("plan --model dit-xl-2-256 --typo", "No such option: --typo"),
         ("generate", "Missing argument"),

@@ -123,13 +123,18 @@ def plan(
     offload: Offload = None,
     json: Annotated[Path | None, typer.Option(help="Save the plan; `generate --plan` runs it.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw the plan.")] = None,
+    on: Annotated[str | None, typer.Option(help="Predict seconds on h100, h200, a100, rtx4090 or l40s.")] = None,
+    attained: Annotated[
+        float | None, typer.Option(help="With --on: the share of its peak that matrix products reach; 1 by default.")
+    ] = None,
 ) -> None:
     """Show what a method would compute, step by step, and what that costs. Needs no weights."""
     from tocache.cli.show import show_plan
+    from tocache.cli.show_roofline import show_predictions
     from tocache.errors import OptionError
     from tocache.plan import load_plan
     from tocache.plan.draw import draw_png
-    from tocache.planning import method_from, plan_model, replan, write_plan
+    from tocache.planning import method_from, plan_model, predictions_on, replan, write_plan
 
     chosen = method_from(
         method, interval=interval, fresh_ratio=fresh_ratio, preset=preset, plan=plan, resample=resample
@@ -144,11 +149,16 @@ def plan(
         raise OptionError(f"{next(iter(given))} needs a model; the plan file alone says what it was made for")
     else:
         made = replan(load_plan(plan), steps=steps, resample=resample).stored(storage=storage, offload=offload)
+    if on is None and attained is not None:
+        raise OptionError("attained needs on: the GPU whose peak it is a share of")
+    predictions = None if on is None else predictions_on(made, on, attained)
     saved = {"plan": (write_plan, json), "picture": (draw_png, png)}
     for save, path in saved.values():
         if path is not None:
             save(made, path)
     show_plan(made)
+    if predictions is not None:
+        show_predictions(*predictions)
     for what, (_, path) in saved.items():
         if path is not None:
             typer.echo(f"{what} saved: {path}")

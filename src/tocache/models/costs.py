@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,20 +25,76 @@ def linear_flops(modules: Iterable[Any]) -> int:
     )
 
 
+def linear_weights(modules: Iterable[Any]) -> int:
+    """Parameters of the linear layers in `modules`, biases included."""
+    return sum(
+        (int(module.in_features) + (getattr(module, "bias", None) is not None)) * int(module.out_features)
+        if hasattr(module, "in_features")
+        else linear_weights(module.children())
+        for module in modules
+    )
+
+
+def linear_moved(modules: Iterable[Any]) -> int:
+    """Numbers that the linear layers in `modules` read and write for one token; what is between them is fused."""
+    return sum(
+        int(module.in_features) + int(module.out_features)
+        if hasattr(module, "in_features")
+        else linear_moved(module.children())
+        for module in modules
+    )
+
+
 def attention_cost(attn: Any, rows: int, tokens: int, keys: int, projections: Sequence[str] = OWN) -> Cost:
     """`tokens` queries of every row over `keys` keys, with these of the attention's projections; computed whole.
 
-    The first of them are the queries'.
+    The first of them are the queries'. Its map stays within the processor (Flash attention).
     """
     width = int(getattr(attn, projections[0]).out_features)
-    token = linear_flops(getattr(attn, name) for name in projections) + 4 * keys * width
-    return Cost(full=rows * tokens * token, token=0, scores=rows * tokens * 2 * keys * width)
+    modules = [getattr(attn, name) for name in projections]
+    token = linear_flops(modules) + 4 * keys * width
+    return Cost(
+        full=rows * tokens * token,
+        token=0,
+        scores=rows * tokens * 2 * keys * width,
+        weights=linear_weights(modules),
+        moved=rows * (linear_moved(modules) + 4 * width),  # reads query, key and value, writes its output
+    )
+
+
+def cross_cost(attn: Any, rows: int, tokens: int, keys: int, projections: Sequence[str] = OWN) -> Cost:
+    """`tokens` queries of every row over a text of `keys` tokens, whose keys and values are made anew in every call.
+
+    These projections' FLOPs are not counted: the published tables leave them out.
+    """
+    own, text = (projections[0], projections[-1]), [getattr(attn, name) for name in projections[1:3]]
+    width = int(getattr(attn, projections[0]).out_features)
+    whole = attention_cost(attn, rows, tokens, keys, own)
+    return replace(
+        whole,
+        token=whole.full // tokens,
+        weights=whole.weights + linear_weights(text),
+        moved=whole.moved - rows * 2 * width,  # keys and values are not the tokens' own
+        shared=rows * keys * (linear_moved(text) + 2 * width),
+    )
 
 
 def token_cost(rows: int, tokens: int, *modules: Any) -> Cost:
     """Modules that treat every token by itself: their linear layers."""
     token = linear_flops(modules)
-    return Cost(full=rows * tokens * token, token=rows * token)
+    return Cost(
+        full=rows * tokens * token,
+        token=rows * token,
+        weights=linear_weights(modules),
+        moved=rows * linear_moved(modules),
+    )
+
+
+def outside_weights(transformer: Any, costs: Iterable[Cost]) -> int:
+    """Parameters of no site: embeddings, modulation, the last projection. Lookup tables, read by the row, are none."""
+    tables = {id(module.weight) for module in transformer.modules() if isinstance(module, torch.nn.Embedding)}
+    every = sum(int(weight.numel()) for weight in transformer.parameters() if id(weight) not in tables)
+    return max(0, every - sum(cost.weights for cost in costs))
 
 
 def flop_counter() -> FlopCounterMode:

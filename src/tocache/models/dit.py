@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tocache.engine.wiring import Attention, Guidance, Layer, Stack, TokenWise
 from tocache.models.base import ModelFamily, in_one_batch, itemsize_of, patched, width_of
+from tocache.models.costs import attention_cost, token_cost
 from tocache.plan.anatomy import COND_UNCOND, MLP, SELF_ATTENTION, Anatomy, Cost, Pass, Site
 from tocache.plan.budget import Budget
 from tocache.plan.policy import Policy
@@ -87,19 +89,21 @@ class DiT(ModelFamily):
     def _costs(self, transformer: Any, shape: Pass, width: int) -> tuple[Cost, Cost]:
         """Attention and MLP of one block, counted as the published code counts them (method.md §1)."""
         rows, tokens, heads = shape.rows, shape.tokens["image"], transformer.config.num_attention_heads
-        inner = transformer.transformer_blocks[0].ff.net[2].in_features
+        block = transformer.transformer_blocks[0]
+        inner = block.ff.net[2].in_features
         projections = 8 * tokens * width**2
         inner_products = 4 * tokens**2 * width + 5 * heads * tokens**2 + tokens * width
         always = 2 * tokens * width + width + 6 * width**2  # norms, and adaLN counted as multiply-accumulates
         return (
-            Cost(
+            replace(
+                attention_cost(block.attn1, rows, tokens, tokens),
                 full=rows * (projections + inner_products),
                 token=rows * (8 * width**2 + 4 * tokens * width + 5 * heads * tokens + width),
                 always=rows * always,
-                scores=rows * 2 * tokens**2 * width,
             ),
             # 24·width: the activation, as the published code counts it
-            Cost(
+            replace(
+                token_cost(rows, tokens, block.ff),
                 full=rows * tokens * (4 * width * inner + 6 * inner),
                 token=rows * (4 * width * inner + 6 * inner),
             ),

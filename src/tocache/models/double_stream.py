@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tocache.engine.wiring import Attention, Layer, Shared, TokenWise
@@ -67,9 +67,20 @@ class DoubleStream:
         added = attention_cost(attention, rows, text, joint, self.added[:3] if self.last else self.added)
         mlps = [token_cost(rows, image, block.get_submodule(self.mlps[0]))]
         if self.last:
-            both = Cost(full=own.full + added.full, token=0, scores=own.scores + added.scores)
+            both = replace(
+                own,
+                full=own.full + added.full,
+                scores=own.scores + added.scores,
+                weights=own.weights + added.weights,
+                shared=text * added.moved,  # none of the text's tokens is the site's
+            )
             return [both, *mlps]
-        return [own, added, *mlps, token_cost(rows, text, block.get_submodule(self.mlps[1]))]
+        mlps.append(token_cost(rows, text, block.get_submodule(self.mlps[1])))
+        if self.added == self.own:  # the weights are the same, and stand with the image
+            added = replace(added, weights=0)
+        if self._is_shared():
+            mlps[1] = replace(mlps[1], weights=0)
+        return [own, added, *mlps]
 
     def _is_shared(self) -> bool:
         return self.mlps[0] == self.mlps[1]

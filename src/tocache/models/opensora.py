@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tocache.engine.wiring import Attention, Guidance, Layer, Stack, TokenWise
 from tocache.models.base import ModelFamily, in_one_batch, itemsize_of, width_of
+from tocache.models.costs import linear_moved, linear_weights, token_cost
 from tocache.opensora.sizes import latent_frames
 from tocache.plan.anatomy import (
     COND_UNCOND,
@@ -105,16 +107,29 @@ class OpenSora(ModelFamily):
         return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), costs * depth, notes)
 
     def _costs(self, transformer: Any, shape: Pass, width: int, stack: str) -> tuple[Cost, Cost, Cost]:
-        rows, tokens = shape.rows, shape.tokens["image"]
+        rows, tokens, text = shape.rows, shape.tokens["image"], shape.context
         assert shape.grid is not None
         length = tokens // shape.grid[0] if stack == SPATIAL else shape.grid[0]  # of the sequences attended to
-        inner = transformer.get_submodule(stack)[0].mlp.fc1.out_features
-        attention = tokens * (8 * width**2 + 4 * length * width)
-        cross, mlp = 4 * width**2, 4 * width * inner  # of one token
+        block = transformer.get_submodule(stack)[0]
+        attends, crosses = (block.attn.qkv, block.attn.proj), (block.cross_attn.q_linear, block.cross_attn.proj)
+        texts = (block.cross_attn.kv_linear,)
+        mlp = token_cost(rows, tokens, block.mlp)
+        attention, cross = token_cost(rows, tokens, *attends), token_cost(rows, tokens, *crosses)
         return (
-            Cost(full=rows * attention, token=0),
-            Cost(full=rows * tokens * cross, token=rows * cross, scores=rows * 2 * tokens * shape.context * width),
-            Cost(full=rows * tokens * mlp, token=rows * mlp),
+            replace(
+                attention,
+                full=attention.full + rows * tokens * 4 * length * width,
+                token=0,
+                moved=attention.moved + rows * 4 * width,
+            ),
+            replace(
+                cross,
+                scores=rows * 2 * tokens * text * width,
+                weights=cross.weights + linear_weights(texts),
+                moved=cross.moved + rows * 2 * width,
+                shared=rows * text * (linear_moved(texts) + 2 * width),
+            ),
+            mlp,
         )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tocache.engine.wiring import Attention, Guidance, Layer, Stack, TokenWise
 from tocache.models.base import ModelFamily, in_one_batch, itemsize_of, patched, width_of
+from tocache.models.costs import attention_cost, cross_cost, token_cost
 from tocache.plan.anatomy import CROSS_ATTENTION, MLP, SELF_ATTENTION, UNCOND_COND, Anatomy, Cost, Pass, Site
 from tocache.plan.budget import Budget
 from tocache.plan.policy import Policy
@@ -69,21 +71,15 @@ class PixArt(ModelFamily):
             sites.append(Site(f"{path}.attn1", SELF_ATTENTION, **place, rows=True, **maps, pairs=2 * width))
             sites.append(Site(f"{path}.attn2", CROSS_ATTENTION, **place, rows=True, **maps))
             sites.append(Site(f"{path}.ff", MLP, **place, rows=True, **maps))
-        costs = self._costs(transformer, shape, width)
+        costs = self._costs(transformer, shape)
         notes = ("norms, modulation and the text's key and value projections are not counted",)
         return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), costs * depth, notes)
 
-    def _costs(self, transformer: Any, shape: Pass, width: int) -> tuple[Cost, Cost, Cost]:
-        rows, tokens, text = shape.rows, shape.tokens["image"], shape.context
-        inner = transformer.transformer_blocks[0].ff.net[2].in_features
-        attention = tokens * (8 * width**2 + 4 * tokens * width)
-        cross, mlp = 4 * width**2 + 4 * text * width, 4 * width * inner  # of one token
+    def _costs(self, transformer: Any, shape: Pass) -> tuple[Cost, Cost, Cost]:
+        rows, tokens, block = shape.rows, shape.tokens["image"], transformer.transformer_blocks[0]
+        attention = attention_cost(block.attn1, rows, tokens, tokens)
         return (
-            Cost(
-                full=rows * attention,
-                token=rows * (8 * width**2 + 4 * tokens * width),
-                scores=rows * 2 * tokens**2 * width,
-            ),
-            Cost(full=rows * tokens * cross, token=rows * cross, scores=rows * 2 * tokens * text * width),
-            Cost(full=rows * tokens * mlp, token=rows * mlp),
+            replace(attention, token=attention.full // tokens),
+            cross_cost(block.attn2, rows, tokens, shape.context),
+            token_cost(rows, tokens, block.ff),
         )

@@ -11,7 +11,7 @@ import torch
 
 from tocache.engine.intercept import plain_class
 from tocache.engine.probe import Probe, Seen
-from tocache.models.costs import flop_counter
+from tocache.models.costs import flop_counter, linear_moved, linear_weights
 
 # how far a module's output for some tokens may be from its rows for all: rounding, as a share of the largest number
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
@@ -33,6 +33,8 @@ class Found:
     attends: bool  # it calls scaled_dot_product_attention
     keys: int  # of that attention; 0 where there is none
     flops: int  # of the whole call; of a token-wise one, what grows with its tokens
+    weights: int  # parameters of its linear layers
+    moved: int  # numbers that it reads and writes for one token
 
 
 def probe(transformer: Any, paths: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, Found | str]:
@@ -107,6 +109,9 @@ def _look(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: An
         attends=plain,
         keys=seen[0].key.shape[2] if plain else 0,
         flops=flops,
+        weights=linear_weights([module]),
+        moved=linear_moved([module])
+        + 4 * given[0].shape[2] * bool(seen),  # an attention's queries, keys, values, output
     )
 
 

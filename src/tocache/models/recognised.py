@@ -172,6 +172,7 @@ def _parts(
     """The sites of one module, and what they cost."""
     is_attention = module.attends or ATTENTION.search(path.rpartition(".")[2]) is not None
     groups = [_group(found, tokens) for tokens, _ in module.outputs]
+    traffic = {"weights": module.weights, "moved": module.rows * module.moved}
     if module.token_wise:
         kind = CROSS_ATTENTION if is_attention else MLP
         maps: dict[str, Any] = {
@@ -179,14 +180,14 @@ def _parts(
             "cross_map": path if module.attends else None,
         }
         site = Site(path, kind, groups[0], **place, width=module.outputs[0][1], rows=True, **maps)
-        return [site], [Cost(full=module.flops, token=module.flops // module.tokens)]
+        return [site], [Cost(module.flops, token=module.flops // module.tokens, **traffic)]
     kind = SELF_ATTENTION if is_attention else MLP
     sites = [
         Site(name, kind, group, **place, width=width, rows=False)
         for name, group, (_, width) in zip(_sites_of(path, module), groups, module.outputs, strict=True)
     ]
     # the call is one: its price stands with its first output
-    return sites, [Cost(full=module.flops, token=0), *[Cost(full=0, token=0)] * (len(sites) - 1)]
+    return sites, [Cost(module.flops, token=0, **traffic), *[Cost(full=0, token=0)] * (len(sites) - 1)]
 
 
 def _sites_of(path: str, module: Found) -> tuple[str, ...]:

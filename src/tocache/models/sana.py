@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tocache.engine.wiring import Attention, Layer, TokenWise
 from tocache.models.base import itemsize_of, patched, unpublished
-from tocache.models.costs import OWN, attention_cost, linear_flops
+from tocache.models.costs import OWN, cross_cost, linear_flops, linear_moved, linear_weights
 from tocache.models.stacked import Blocks, Stacked
 from tocache.plan.anatomy import CROSS_ATTENTION, MLP, SELF_ATTENTION, UNCOND_COND, Cost, Pass, Site
 
@@ -45,14 +45,24 @@ class LinearBlock:
         width = int(attention.to_q.out_features)
         # values by keys, with a row of ones below the values, then by queries; all in heads of their own
         products = 4 * width * (width // attention.heads + 1)
-        token = linear_flops(getattr(attention, name) for name in OWN) + products
-        cross = attention_cost(block.attn2, rows, tokens, shape.context, ("to_q", "to_out"))
+        projections = [getattr(attention, name) for name in OWN]
+        token = linear_flops(projections) + products
         feed_forward = (block.ff.conv_inverted, block.ff.conv_depth, block.ff.conv_point)
         convolutions = sum(_convolution_flops(module) for module in feed_forward)
         return [
-            Cost(full=rows * tokens * token, token=0),
-            replace(cross, token=cross.full // tokens),
-            Cost(full=rows * tokens * convolutions, token=0),
+            Cost(
+                full=rows * tokens * token,
+                token=0,
+                weights=linear_weights(projections),
+                moved=rows * (linear_moved(projections) + 4 * width),
+            ),
+            cross_cost(block.attn2, rows, tokens, shape.context),
+            Cost(
+                full=rows * tokens * convolutions,
+                token=0,
+                weights=sum(int(weight.numel()) for module in feed_forward for weight in module.parameters()),
+                moved=rows * sum(module.in_channels + module.out_channels for module in feed_forward),
+            ),
         ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tocache.engine.wiring import Attention, Layer, TokenWise
-from tocache.models.costs import OWN, attention_cost, linear_flops, token_cost
+from tocache.models.costs import OWN, attention_cost, cross_cost, linear_flops, token_cost
 from tocache.plan.anatomy import CROSS_ATTENTION, MLP, SELF_ATTENTION, Cost, Pass, Site
 
 CROSS_NOTES = ("norms, modulation and the text's key and value projections are not counted",)
@@ -84,11 +84,11 @@ class Separable:
         keys = shape.tokens[self.over or self.group]
         costs = [attention_cost(attention, rows, tokens, keys, self.projections)]
         if self.cross is not None:
-            cross, own = block.get_submodule(self.cross.name), (self.projections[0], self.projections[-1])
-            whole = attention_cost(cross, rows, tokens, shape.context, own)
+            cross = block.get_submodule(self.cross.name)
+            by_token = cross_cost(cross, rows, tokens, shape.context, self.projections)
             projected = rows * shape.context * linear_flops(getattr(cross, name) for name in self.projections[1:3])
-            alone = replace(whole, token=whole.full // tokens)  # which computes the text's keys in every call
-            costs.append(replace(whole, full=whole.full + projected) if self.rotated else alone)
+            whole = replace(by_token, full=by_token.full + projected, token=0)
+            costs.append(whole if self.rotated else by_token)
         return [*costs, token_cost(rows, tokens, block.get_submodule(self.mlp.name))]
 
     def _parts(self) -> tuple[Module, ...]:

@@ -64,7 +64,8 @@ class MergedStream:
         """One for each site; fresh tokens pass the whole first projection."""
         rows, tokens, width = shape.rows, shape.tokens[self.group], int(block.attn.inner_dim)
         first, last = (block.attn.get_submodule(name) for name in self.projections)
-        attention = Cost(full=4 * rows * tokens**2 * width, token=0, scores=2 * rows * tokens**2 * width)
+        products = rows * tokens**2 * width
+        attention = Cost(full=4 * products, token=0, scores=2 * products, moved=4 * rows * width)
         return [attention, token_cost(rows, tokens, first, last)]
 
 

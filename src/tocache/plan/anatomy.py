@@ -49,12 +49,19 @@ class Site:
 
 @dataclass(frozen=True)
 class Cost:
-    """FLOPs (2 × multiply-accumulate) of one site in one pass, all rows of the batch together."""
+    """What one site asks of the hardware in one pass, all rows of the batch together.
+
+    The first four are FLOPs (2 × multiply-accumulate), the others numbers that go between memory and processor, of the
+    site's own modules; `plan/traffic.py` makes bytes of them.
+    """
 
     full: int  # everything computed
     token: int  # one more fresh token in every row
     always: int = 0  # spent in every pass, computed or not
     scores: int = 0  # an exact second look at the attention map, where the method needs one
+    weights: int = 0  # parameters, read wherever anything is computed
+    moved: int = 0  # read and written for one more computed token in every row
+    shared: int = 0  # read and written once wherever anything is computed, however many tokens
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ class Anatomy:
     sites: tuple[Site, ...]
     costs: tuple[Cost, ...]
     notes: tuple[str, ...] = ()  # what the FLOP convention leaves out or counts differently
+    outside: int = field(default=0, compare=False)  # parameters of no site, read in every pass; 0 where not looked at
     # the times of the run's steps, falling, as the scheduler gives them; empty before a run and where they do not fall
     times: tuple[float, ...] = field(default=(), repr=False, compare=False)
     index: Mapping[str, int] = field(init=False, repr=False, compare=False)

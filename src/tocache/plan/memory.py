@@ -126,19 +126,24 @@ def _lifetimes(plan: Plan) -> Lifetimes:
     return Lifetimes(features, keep, *peaks)
 
 
-def flops_scores(plan: Plan) -> int:
-    """FLOPs of scoring by exact attention maps, which the published tables do not count."""
+def scores_by_site(plan: Plan) -> NDArray[np.int64]:
+    """(steps, passes, sites) FLOPs of scoring by exact attention maps, which the published tables do not count."""
     costs = np.array([[cost.scores for cost in anatomy.costs] for anatomy in plan.anatomies], dtype=np.int64)
     tokens = np.array([[anatomy.tokens(site) for site in plan.sites] for anatomy in plan.anatomies], dtype=np.int64)
     looked = np.where(plan.amounts == ALL, tokens[None], np.maximum(plan.amounts, 0))  # tokens whose row is read
     by_token = [bool(site.pairs) for site in plan.sites]  # column sums of some rows say nothing: they are not read
     looked[:, :, by_token] = np.where(plan.amounts == ALL, tokens[None], 0)[:, :, by_token]
     kept = (lifetimes(plan).keep & KEEP_MAP) > 0
-    return int((kept * looked * costs[None] // tokens[None]).sum())
+    return np.asarray(kept * looked * costs[None] // np.maximum(tokens[None], 1))  # a site that a pass skips has none
+
+
+def flops_scores(plan: Plan) -> int:
+    """FLOPs of the whole run's scoring by exact attention maps."""
+    return int(scores_by_site(plan).sum())
 
 
 def _features(plan: Plan, p: int, i: int, features: Bits, keep: Bits, ledger: _Ledger) -> None:
-    events, size = ledger.event(p, i), _stored_bytes(plan, p, i)
+    events, size = ledger.event(p, i), stored_bytes(plan, p, i)
     written, reads = _written_and_read(plan, p, i, keep)
     for n, start in enumerate(written):
         # with a history of h, a feature is still read when h − 1 newer ones have been written
@@ -162,7 +167,7 @@ def _written_and_read(plan: Plan, p: int, i: int, keep: Bits) -> tuple[Steps, St
     return np.flatnonzero(amounts == ALL), np.flatnonzero((amounts >= 0) | (keep[:, p, i] & KEEP_DRIFT > 0))
 
 
-def _stored_bytes(plan: Plan, p: int, i: int) -> int:
+def stored_bytes(plan: Plan, p: int, i: int) -> int:
     """Bytes of one feature of site `i` as it is kept."""
     anatomy, site = plan.anatomies[p], plan.sites[i]
     if plan.policy.storage == "same":
@@ -181,13 +186,13 @@ def _visits(plan: Plan, step: int, p: int, features: Bits, ledger: _Ledger) -> N
     for n, i in enumerate(reads):
         born = int(reads[n - AHEAD] if n >= AHEAD else ran[0])
         if born < i:
-            size = int(features[step - 1, p, i]) * _stored_bytes(plan, p, int(i))
+            size = int(features[step - 1, p, i]) * stored_bytes(plan, p, int(i))
             ledger.visit(_Life(first + born, first + int(i), size))
     sent = (amounts == ALL) | ((amounts > 0) & (plan.policy.stale == "reuse"))
     sent = np.flatnonzero(sent & (later > 0))
     for n, i in enumerate(sent):
         end = int(sent[n + PENDING]) if n + PENDING < len(sent) else len(plan.sites)
-        ledger.visit(_Life(first + int(i), first + end, _stored_bytes(plan, p, int(i))))
+        ledger.visit(_Life(first + int(i), first + end, stored_bytes(plan, p, int(i))))
 
 
 def _maps(plan: Plan, p: int, i: int, site: Site, keep: Bits, ledger: _Ledger) -> None:
