@@ -6,7 +6,8 @@ One transformer, twice: plain, and (sharing the same weights) with the cache on.
 one right after the other and in alternating order, so that whatever else the machine does meets both alike; where
 `--pairs` is fewer than the steps, the plain model makes that many, spread over the full steps, and the uncached loop
 is their mean times the steps.
-With `--compile` both are compiled, the plain model as a whole and the cached one by kind of step.
+With `--compile` both are compiled, the plain model as a whole and the cached one by kind of step. With
+`--modulate-ahead` both have the modulations of all steps computed in one product, which is timed as part of the first.
 A row goes to benchmarks/results/latency.jsonl: seconds by kind of step (p20, p50, p80), the denoising loop's
 realised and FLOPs speed-up, and what a full step costs more with the cache on.
 """
@@ -17,6 +18,7 @@ import argparse
 import copy
 import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -106,14 +108,37 @@ def measure(
     """Seconds by step of the plain model, for the steps `paired`, and of the cached one."""
     seconds: tuple[dict[int, float], dict[int, float]] = {}, {}
     models = [(plain, seconds[0]), (cached, seconds[1])]
-    with torch.no_grad(), tocache.run(cached, timesteps=steps, cfg=cfg) as run:
+    times = torch.linspace(999, 0, steps, device=device)
+    times = times.long() if arguments["timestep"].dtype == torch.int64 else times
+    with torch.no_grad(), ExitStack() as stack:
         plain(**arguments)  # the first forward allocates
+        runs = [stack.enter_context(tocache.run(cached, timesteps=times, cfg=cfg))]
+        of_plain = times[sorted(paired)]  # a run of its own, of as many steps as it makes
+        if is_enabled(plain):
+            runs.insert(0, stack.enter_context(tocache.run(plain, timesteps=of_plain, cfg=cfg)))
         for step in range(steps):
             here = models if step in paired else models[1:]
             for model, noted in here if step % 4 < 2 else here[::-1]:
-                noted[step] = timed(model, arguments, device)
-            run.step()
+                time = times[step] if model is cached else of_plain[sorted(paired).index(step)]
+                noted[step] = timed(model, arguments | {"timestep": time_of(time, arguments["timestep"])}, device)
+            for run in runs if step in paired else runs[-1:]:
+                run.step()
     return seconds
+
+
+def time_of(time: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """The argument of a forward at a time of the schedule, as pipelines make it."""
+    rows = time.expand(like.shape)
+    return rows if like.dtype in (time.dtype, torch.int64) else rows.to(like.dtype) / 1000
+
+
+def is_enabled(model: torch.nn.Module) -> bool:
+    """Whether anything of tocache is on this model."""
+    try:
+        tocache.report(model)
+    except tocache.NotEnabledError:
+        return False
+    return True
 
 
 def paired_steps(plan: Plan, pairs: int) -> set[int]:
@@ -167,6 +192,7 @@ def main() -> None:
     parser.add_argument(
         "--multiple", type=int, default=1, help="of tokens, to which amounts are raised in compiled steps"
     )
+    parser.add_argument("--modulate-ahead", action="store_true", help="modulations of all steps in one product; both")
     parser.add_argument("--no-save", action="store_true")
     options = parser.parse_args()
 
@@ -180,19 +206,25 @@ def main() -> None:
     steps = options.steps or family.default_steps
     guided = not options.unguided and family.default_guidance > 1
     arguments = inputs_of(plain, options.pictures, guided, dtype, options.device)
-    tocache.enable(cached, method)
+    tocache.enable(cached, method, modulate_ahead=options.modulate_ahead)
+    if options.modulate_ahead:
+        tocache.enable(plain, tocache.Uncached(), modulate_ahead=True)
     shape = family.default_pass(plain, pictures=options.pictures, guided=guided, itemsize=dtype.itemsize)
     plan = method_for(method, family.name).plan([family.anatomy(plain, shape)], steps)
     pairs = paired_steps(plan, options.pairs)
     if options.compile:
         plan = plan.rounded(options.multiple)
-        plain.compile(fullgraph=True, dynamic=False)
+        if options.modulate_ahead:
+            tocache.compile(plain)
+        else:
+            plain.compile(fullgraph=True, dynamic=False)
         tocache.compile(cached, multiple=options.multiple)
         measure(plain, cached, arguments, steps, {0}, shape.halves, options.device)
     seconds = measure(plain, cached, arguments, steps, pairs, shape.halves, options.device)
     report = tocache.report(cached)
     row = {"model": options.model, "method": report.method, "rows": report.rows, "dtype": options.dtype}
     row |= {"graphs": report.graphs, "multiple": options.multiple} if options.compile else {}
+    row |= {"modulation_mib": round((report.modulation_bytes or 0) / 2**20, 1)} if options.modulate_ahead else {}
     row |= row_of(plan, *seconds) | {"cache_mib": round((report.cache_bytes_peak or 0) / 2**20, 1)}
     row |= about_machine(torch.device(options.device), "python benchmarks/latency.py")
     print(json.dumps(row, indent=2))

@@ -14,7 +14,6 @@ import torch
 from tocache.engine.engine import Engine, OutputListener
 from tocache.engine.graphs import Compiled
 from tocache.engine.record import Record
-from tocache.engine.run import clock_of
 from tocache.engine.wiring import Guidance
 from tocache.errors import OptionError, RunError
 from tocache.methods import Method, Planned
@@ -41,6 +40,7 @@ def enable(
     resample: bool = False,
     storage: str | None = None,
     offload: bool | None = None,
+    modulate_ahead: bool = False,
 ) -> None:
     """Caches a pipeline or a bare transformer from now on, in place; replaces what was enabled before.
 
@@ -52,12 +52,18 @@ def enable(
     host's memory and fetches them shortly before they are read. None is what the plan says, which is neither unless
     it was saved so.
 
+    `modulate_ahead` computes what depends on times and conditions alone, the modulations of DiT's, FLUX's and SD3's
+    blocks, for all steps of a run in one product, and keeps it: at most 128 MiB for each pass of a step. The result is
+    equal within rounding and not bit by bit, which is why it is off unless asked for. Steps whose times or conditions
+    are not known to be those of the schedule compute it as ever, and a TocacheWarning says so.
+
     Raises UnsupportedModelError where no family serves the transformer, AttachError where it is not built as its
-    family says, OptionError or PlanFileError for a method that cannot be, PlanError for one that this model cannot
-    follow, PlanMismatchError for a plan of another model; nothing is changed then.
+    family says, OptionError or PlanFileError for a method or an option that cannot be, PlanError for a method that this
+    model cannot follow, PlanMismatchError for a plan of another model; nothing is changed then.
     """
     transformer = transformer_of(target)
-    session = Session(target, _method_of(method, family_of(transformer).name, resample), storage, offload)
+    method = _method_of(method, family_of(transformer).name, resample)
+    session = Session(target, method, storage, offload, modulate_ahead)
     session.check()
     before = replaced_by(target)
     if before is not None:
@@ -99,15 +105,17 @@ def enabled(
     resample: bool = False,
     storage: str | None = None,
     offload: bool | None = None,
+    modulate_ahead: bool = False,
 ) -> Iterator[Any]:
     """`enable` for the length of a with-block; afterwards what was enabled before is enabled again."""
     before = replaced_by(target)
-    enable(target, method, resample=resample, storage=storage, offload=offload)
+    enable(target, method, resample=resample, storage=storage, offload=offload, modulate_ahead=modulate_ahead)
     try:
         yield target
     finally:
         if before is not None:
-            enable(before.target, before.asked, storage=before.storage, offload=before.offload)
+            options: dict[str, Any] = {"storage": before.storage, "offload": before.offload}
+            enable(before.target, before.asked, **options, modulate_ahead=before.modulate_ahead)
             required(before.target).compile(before.compiled, before)
         else:
             disable(target)
@@ -153,8 +161,8 @@ def run(target: Any, *, timesteps: Sequence[Any] | torch.Tensor | int, cfg: str 
     engine = session.engine
     if not hasattr(timesteps, "__len__") and not isinstance(timesteps, Integral):
         raise OptionError(f"timesteps={timesteps!r} is not allowed; allowed: at least one step")
-    times = clock_of(range(int(timesteps)) if isinstance(timesteps, Integral) else timesteps)
-    if not times:
+    times = range(int(timesteps)) if isinstance(timesteps, Integral) else timesteps
+    if not len(times):
         raise OptionError(f"timesteps={timesteps!r} is not allowed; allowed: at least one step")
     engine.open(lambda: times, guidance=CFG[cfg], explicit=True)
     try:

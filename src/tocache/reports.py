@@ -43,6 +43,8 @@ class Report:
     cache_bytes_device_peak: int | None = None
     overruled: int = 0
     graphs: int | None = None  # of compiled steps, made so far
+    modulated: int | None = None  # passes whose modulation was computed ahead; None where it was not asked for
+    modulation_bytes: int | None = None  # at most, of what was computed ahead; not in the cache's bytes
     notes: tuple[str, ...] = ()
     plan: Plan | None = field(default=None, repr=False)
 
@@ -78,6 +80,8 @@ class Report:
             cache_bytes_device_peak=record.peak_device_bytes,
             overruled=record.overruled,
             graphs=None if engine.graphs is None else engine.graphs.count,
+            modulated=None if engine.conditioned is None else record.modulated,
+            modulation_bytes=None if engine.conditioned is None else record.modulation_bytes,
             notes=plan.anatomies[0].notes,
             plan=plan,
         )
@@ -115,6 +119,9 @@ class Report:
         lines.append(cache)
         if self.graphs is not None:
             lines.append(f"  compiled {self.graphs} kinds of steps")
+        if self.modulated:
+            mebibytes = (self.modulation_bytes or 0) / 2**20
+            lines.append(f"  ahead    modulation of {self.modulated} passes, {mebibytes:.1f} MiB at most")
         if self.overruled:
             lines.append(f"  overruled  {self.overruled} times a site computed everything: nothing valid was cached")
         return "\n".join(lines)

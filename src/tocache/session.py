@@ -11,8 +11,9 @@ from tocache.engine.engine import Engine
 from tocache.engine.follow import Follower, can_follow, transformers_of
 from tocache.engine.graphs import Compiled
 from tocache.engine.intercept import owner_of
-from tocache.errors import NotEnabledError, RunError, UnsupportedModelError
+from tocache.errors import NotEnabledError, OptionError, RunError, UnsupportedModelError
 from tocache.methods import Method, Planned
+from tocache.models.conditioned import conditioned
 from tocache.models.registry import family_of
 from tocache.plan.anatomy import Anatomy
 from tocache.plan.plan import Plan
@@ -22,11 +23,19 @@ from tocache.presets import DEFAULT
 class Session:
     """What is enabled on one pipeline or bare transformer."""
 
-    def __init__(self, target: Any, method: Method | None, storage: str | None, offload: bool | None) -> None:
+    def __init__(
+        self,
+        target: Any,
+        method: Method | None,
+        storage: str | None,
+        offload: bool | None,
+        modulate_ahead: bool = False,
+    ) -> None:
         self.target = target
         self.asked = method
         self.storage = storage
         self.offload = offload
+        self.modulate_ahead = modulate_ahead
         self.compiled: Compiled | None = None
         self.follower: Follower | None = None
         self.sharers = [self]  # the sessions of all pipelines with this transformer, one list for all of them
@@ -48,6 +57,11 @@ class Session:
     def check(self) -> None:
         """Refuses a method that the model cannot follow; token counts are known at the first forward only."""
         family, transformer = family_of(self.engine.transformer), self.engine.transformer
+        if self.modulate_ahead and self.engine.conditioned is None:
+            raise OptionError(
+                f"modulate_ahead=True is not allowed for {family.name}, whose blocks compute no modulation that could "
+                "be known ahead; allowed: False"
+            )
         if not family.known(transformer):
             return
         usual = family.anatomy(transformer, family.default_pass(transformer, pictures=1, guided=True, itemsize=2))
@@ -106,7 +120,9 @@ class Session:
 
     def _engine_of(self, transformer: Any) -> Engine:
         others = () if transformer is self.target else transformers_of(self.target)[1:]
-        return Engine(transformer, family_of(transformer), self.plan, owner=self, others=others)
+        family = family_of(transformer)
+        ahead = conditioned(family.name, transformer) if self.modulate_ahead else None
+        return Engine(transformer, family, self.plan, owner=self, others=others, conditioned=ahead)
 
     def plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
         plan = self.method.plan(anatomies, steps).stored(storage=self.storage, offload=self.offload)

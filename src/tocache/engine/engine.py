@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 
+from tocache.engine.ahead import Ahead
 from tocache.engine.graphs import Compiled, StepGraphs
 from tocache.engine.intercept import Call, Handler, intercept, plain_class, release
 from tocache.engine.layers import layer_of
 from tocache.engine.model_facts import refuse_training
 from tocache.engine.record import Record
 from tocache.engine.regions import BlockHandler, RegionLayer
-from tocache.engine.run import Planner, Run
+from tocache.engine.run import Planner, Run, clock_of
 from tocache.engine.visit import ModuleHandler
-from tocache.engine.wiring import Family, Guidance, TokenWise
+from tocache.engine.wiring import Conditioned, Family, Guidance, TokenWise
 from tocache.errors import AttachError, RunError, TocacheWarning
 from tocache.plan.anatomy import REGION, Anatomy
 from tocache.plan.plan import Plan
@@ -32,7 +33,8 @@ OutputListener = Callable[[int, int, str, torch.Tensor], torch.Tensor | None]
 class Engine:
     """Caches one transformer by the plans of one method, from `attach` to `detach`.
 
-    `others` are transformers built alike that take turns with it within a run, as in Wan 2.2.
+    `others` are transformers built alike that take turns with it within a run, as in Wan 2.2. What is `conditioned` is
+    computed for all steps of a run at once.
 
     Raises AttachError where a module is not where the family says it is, or one of `others` is built otherwise.
     """
@@ -44,12 +46,14 @@ class Engine:
         planner: Planner,
         owner: Any = None,
         others: Sequence[torch.nn.Module] = (),
+        conditioned: Conditioned | None = None,
     ) -> None:
         self.transformer = transformer
         self.transformers = (transformer, *others)
         self.family = family
         self.planner = planner
         self.owner = owner
+        self.conditioned = conditioned
         self.run: Run | None = None
         self.explicit = False  # the run was opened by hand: schedulers do not count
         self.record = Record()  # of the newest run, also after its end
@@ -81,6 +85,9 @@ class Engine:
                 self._handlers[path] = partial(self._call_module, handler)
             if isinstance(wiring, TokenWise):
                 self._chunkable[wiring.module.rpartition(".")[0]] = wiring.site
+        for path in () if self.conditioned is None else self.conditioned.paths:
+            self._module(path)
+            self._handlers[path] = partial(self._call_conditioned, path)
 
     def attach(self) -> None:
         """Wires the model."""
@@ -158,10 +165,8 @@ class Engine:
 
     # ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def open(
-        self, times: Callable[[], Sequence[float]], *, guidance: Guidance | None = None, explicit: bool = False
-    ) -> None:
-        """Begins a run with a step at each of `times()`, asked when the first forward comes.
+    def open(self, times: Callable[[], Any], *, guidance: Guidance | None = None, explicit: bool = False) -> None:
+        """Begins a run with a step at each of `times()`, a tensor or a sequence, asked when the first forward comes.
 
         An unfinished one is given up.
 
@@ -218,7 +223,10 @@ class Engine:
         arguments = self._signature.bind(None, *args, **kwargs).arguments
         shape = self.family.measure(transformer, arguments)
         if run.steps is None:
-            run.times = tuple(self._announced())
+            schedule = self._announced()
+            run.times = clock_of(schedule)
+            if self.conditioned is not None:
+                run.ahead = Ahead(self.conditioned, schedule, self._warn)
             run.steps = len(run.times)
             self._follow_layers()  # of a model that is not listed, the first forward tells them
         if not run.enter(shape, partial(self._grid, arguments), transformer):
@@ -231,6 +239,8 @@ class Engine:
         self._prepare(run)
         copied = run.copied()
         try:
+            if run.ahead is not None and copied is None:
+                run.modulate(run.ahead.rows(run.now, transformer, arguments))
             compute = call if self.graphs is None else partial(self.graphs, run, transformer, call)
             output = compute(*args, **kwargs) if copied is None else copied
         except BaseException:
@@ -269,6 +279,11 @@ class Engine:
             return handler(run.now, args[0], lambda x, **others: call(x, *args[1:], **kwargs | others))
         name = next(iter(kwargs))
         return handler(run.now, kwargs[name], lambda x, **others: call(**kwargs | {name: x} | others))
+
+    def _call_conditioned(self, path: str, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        now = None if self.run is None else self.run.now
+        rows = None if now is None else now.modulation.get(path)
+        return call(*args, **kwargs) if rows is None else rows
 
     def _call_block(self, handler: BlockHandler, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run = self.run

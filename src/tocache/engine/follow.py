@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from tocache.engine.engine import Engine
 from tocache.engine.intercept import Call, Handler, intercept, owner_of, plain_class, release
-from tocache.engine.run import clock_of
 from tocache.engine.wiring import Guidance
 from tocache.errors import RunError
 
@@ -86,9 +85,9 @@ class Follower:
         if owner_of(self.engine.transformer) is not self.owner:  # another pipeline draws with the same components
             return
 
-        def times() -> Sequence[float]:
+        def times() -> Any:
             # img2img begins in the middle, and says so only after set_timesteps
-            return clock_of(scheduler.timesteps[getattr(scheduler, "begin_index", None) or 0 :])
+            return scheduler.timesteps[getattr(scheduler, "begin_index", None) or 0 :]
 
         self.engine.open(times)
 

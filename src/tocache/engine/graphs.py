@@ -78,14 +78,15 @@ class StepGraphs:
         now = run.now
         assert now is not None
         leaves, spec = tree_flatten((args, kwargs))
-        inputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        inputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)] + [*now.modulation.values()]
         why = self._why_not(run, model, leaves)
         if why is not None:
             self.tell(f"not compiled: {why}")
             return call(*args, **kwargs)
         moments = moments_of(now)
         before, cached = take_apart(now, moments)
-        given = (id(model), repr(spec), _facts(leaves), _modes(inputs[0].device.type))
+        ahead = _facts([*now.modulation.values()])
+        given = (id(model), repr(spec), _facts(leaves), ahead, _modes(inputs[0].device.type))
         key = (given, self._number_of(run), now.kind, before, _facts(cached))
         if key not in self.graphs:
             if self.count >= self.how.most:

@@ -50,6 +50,7 @@ class PassRun:
         self.computed = [SKIPPED] * len(plan.sites)
         self.arguments: Mapping[str, Any] = {}  # of the transformer's forward
         self.present: Present = lambda arguments: {}
+        self.modulation: Mapping[str, torch.Tensor] = {}  # by module, what it gives; known before the run
         self.alike = True  # whether all tokens of a row are modulated alike, so that a norm may be given some of them
         # the sites that read features which are kept on the host, in order
         self.reads = [i for i, amount in enumerate(self.amounts) if amount >= 0] if plan.policy.offload else []

@@ -19,4 +19,6 @@ class Record:
     seconds: list[float] = field(default_factory=list)  # wall-clock by step, as seen from the host
     steps: int = 0  # steps ended
     held_bytes: int = 0  # after the newest step
+    modulated: int = 0  # passes whose modulation was computed ahead
+    modulation_bytes: int = 0  # at most, of what was computed ahead
     unread: set[str] = field(default_factory=set)  # attentions whose queries and keys could not be seen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tocache.engine.ahead import Ahead
 from tocache.engine.choose import Draw
 from tocache.engine.pass_run import PassRun
 from tocache.engine.record import Record
@@ -41,6 +42,7 @@ class Run:
     ) -> None:
         self.steps: int | None = None  # known when the first forward comes, and so are the times of the steps
         self.times: tuple[float, ...] = ()
+        self.ahead: Ahead | None = None  # what is computed for all steps at once
         self.step = 0
         self.number = 0  # of the pass within the step
         self.now: PassRun | None = None  # None outside of a forward that can be followed
@@ -97,6 +99,14 @@ class Run:
         source = int(self.plan.source[self.step, self.number])
         same = source >= 0 and self._anatomies[source].shape.rows == self._anatomies[self.number].shape.rows
         return self._outputs.get(source) if same else None
+
+    def modulate(self, rows: Mapping[str, torch.Tensor]) -> None:
+        """This pass takes these rows, by module, in place of what the modules would compute."""
+        assert self.now is not None
+        assert self.ahead is not None
+        self.now.modulation = rows
+        self.record.modulated += bool(rows)
+        self.record.modulation_bytes = max(self.record.modulation_bytes, self.ahead.nbytes)
 
     def leave(self, output: Any) -> None:
         """Ends the pass."""

@@ -86,7 +86,7 @@ def trace(run: Run, call: Call, leaves: Sequence[Any], spec: Any, taken: Taken, 
     """
     assert run.now is not None
     now = run.now
-    inputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    inputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)] + [*now.modulation.values()]
     made: dict[str, Any] = {}
 
     def forward(*flat: torch.Tensor) -> list[torch.Tensor]:
@@ -96,6 +96,7 @@ def trace(run: Run, call: Call, leaves: Sequence[Any], spec: Any, taken: Taken, 
         clock, weights, *draws = flat[len(inputs) + len(cached) :]
         numbers = _Numbers(clock.unbind(), weights.unbind(), draws)
         with _traced(run, now, numbers, taken, cached) as effects:
+            now.modulation = {path: traced[id(rows)] for path, rows in now.modulation.items()}
             now.arguments = tree_map(lambda leaf: traced.get(id(leaf), leaf), dict(now.arguments))
             output, how = tree_flatten(call(*args, **kwargs))
             if run.lost is not None or not all(isinstance(leaf, torch.Tensor) for leaf in output):
@@ -181,6 +182,7 @@ def _traced(
     """While the pass is traced, its steps and its cache are tensors of the trace; yields what a run would record."""
     before: dict[str, Any] = {name: getattr(run, name) for name in ("record", "how", "hows", "draw")}
     step, computed, weighed, arguments = now.step, list(now.computed), now.cache.weighed, now.arguments
+    modulation = now.modulation
     total, device = run.held_bytes()
     others, others_on_device = total - now.cache.held, device - now.cache.held_device
     given: dict[str, Any] = {
@@ -201,6 +203,7 @@ def _traced(
     finally:
         run.__dict__.update(before)
         now.step, now.computed, now.cache.weighed, now.arguments = step, computed, weighed, arguments
+        now.modulation = modulation
         now.__dict__.pop("padding", None)
         run.best.clear()
         put_together(now, taken.structure, taken.tensors, taken.moments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -29,7 +29,7 @@ class TokenWise:
 class Shared:
     """An MLP that serves several streams of a block, called once for each in the order of `sites`.
 
-    `norms` are as in `TokenWise`, one for each site.
+    `norms` are as in `TokenWise`, one for each site, or for the first of them.
     """
 
     sites: tuple[str, ...]
@@ -114,6 +114,28 @@ class Guidance:
     """
 
     passes: tuple[tuple[str, str | None], ...] = (("batch", None),)
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """What of a forward depends on its time and its conditions alone, whatever its tokens are.
+
+    `time` names the forward's argument with the time of each row, (rows,), which is the scheduler's divided by `per`;
+    `given` names its conditions, (rows, …) each or None. `projections` are by path: modules that embed both, and those
+    whose input is silu of what such a module gives. `embed(module, arguments, dtype)` calls one of the first as the
+    model would, (n, width) from n rows of the arguments, `dtype` being the model's.
+    """
+
+    time: str
+    given: tuple[str, ...]
+    projections: Mapping[str, tuple[str, ...]]
+    embed: Callable[[Any, Mapping[str, Any], torch.dtype], torch.Tensor]
+    per: int = 1
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Of all these modules."""
+        return tuple(path for embedding, others in self.projections.items() for path in (embedding, *others))
 
 
 class Family(Protocol):
