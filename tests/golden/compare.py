@@ -70,6 +70,8 @@ _RECIPES: Mapping[tuple[str, str], str] = {
     ("opensora", "ToCa"): "opensora",
     ("opensora", "constant"): "opensora",
 }
+_OPENSORA_WARMUP = 3  # steps that are full in any cycle
+_STALENESS = 0.25  # of every published run whose file does not say `soft_fresh_weight`
 
 
 @dataclass(frozen=True)
@@ -174,15 +176,39 @@ def method(golden: Golden) -> tocache.Method:
     recipe = _RECIPES.get((golden.family, scheduler))
     if recipe is None:
         unknown("ratio_scheduler", scheduler, ", ".join(s for family, s in _RECIPES if family == golden.family))
-    if ratio == 0 and golden.family != "opensora":  # whose cycles stay as they are without fresh tokens
+    staleness = settings.get("soft_fresh_weight")
+    one_cycle = ratio == 0
+    if golden.family == "opensora":
+        cycle, one_cycle = _cycles(meta, ratio)
+        if cycle != interval:  # `fresh_threshold` is the unit of staleness alone; ours has one interval for both
+            staleness = (_STALENESS if staleness is None else staleness) * cycle / interval
+        interval = cycle
+    if one_cycle:
         return tocache.FORA(interval=interval)
     return tocache.ToCa(
         interval=interval,
         fresh_ratio=ratio,
         recipe=recipe,
         ratio="constant" if scheduler == "constant" else "weighted",
-        staleness=settings.get("soft_fresh_weight"),
+        staleness=staleness,
     )
+
+
+def _cycles(meta: Mapping[str, Any], ratio: float) -> tuple[int, bool]:
+    """Open-Sora's cycle, and whether cross-attention has it too (FORA) instead of one twice as long (ToCa).
+
+    The published code has the cycles in its source: no option tells them, only the full steps that the metadata lists.
+    With fresh tokens, `ratio` > 0, cross-attention's is twice as long in everything that tocache can be asked for.
+    """
+    recorded, steps = meta["full_steps"], range(int(meta["steps"]))
+    for cycle in range(1, len(steps) + 1):
+        once, twice = ([s for s in steps if s < _OPENSORA_WARMUP or s % c == 0] for c in (cycle, 2 * cycle))
+        if recorded["attn"] == recorded["mlp"] == once:
+            if recorded["cross-attn"] == twice:
+                return cycle, False
+            if recorded["cross-attn"] == once and ratio == 0:
+                return cycle, True
+    unknown("full_steps", recorded, "0, 1, 2 and the multiples of a cycle, which cross-attention's may be twice")
 
 
 def run(golden: Golden, transformer: nn.Module, how: tocache.Method) -> tuple[Tensor, tocache.Trace]:

@@ -87,6 +87,17 @@ def test_metadata_makes_the_method(pixart: Golden) -> None:
     assert str(method(changed(dit, fresh_ratio=0.0, fresh_threshold=4))) == "FORA(interval=4)"
 
 
+def test_cycles_of_opensora_come_from_its_full_steps() -> None:
+    toca = load_golden(DATA / "opensora_rflow30_toca_t96.npz")
+    fora = load_golden(DATA / "opensora_rflow30_fora2_t96.npz")
+    rescaled = "ToCa(interval=3, fresh_ratio=0.1, recipe='opensora', staleness=0.1875)"
+    assert str(method(changed(toca, fresh_threshold=4))) == rescaled
+    assert str(method(changed(toca, fresh_ratio=0.0))) == "ToCa(interval=3, fresh_ratio=0.0, recipe='opensora')"
+    assert str(method(fora)) == "FORA(interval=2)"
+    with pytest.raises(GoldenError, match="unknown full_steps"):
+        method(changed(fora, fresh_ratio=0.1))  # ToCa's cross-attention has twice the others' cycle
+
+
 @pytest.mark.parametrize(
     ("meta", "message"),
     [
