@@ -44,6 +44,7 @@ class Case:
     ignored: tuple[str, ...] = ()  # warnings of the model itself
     slow: bool = False  # other cases have blocks of the same kinds; run with all tests only
     asked: str | None = None  # the argument that takes the prompts, where it is not the first
+    each: dict[str, Any] = field(default_factory=dict)  # arguments of which the pipeline wants one for each prompt
 
     def make(self, **options: Any) -> Any:
         pipe = self.build(**self.sizes | options)
@@ -55,10 +56,12 @@ class Case:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         prompts = [self.prompts[seed % len(self.prompts)] for seed in seeds]
         arguments: dict[str, Any] = {"num_inference_steps": self.steps, "output_type": "pt", "generator": generators}
-        arguments |= self.call | options
+        arguments |= self.call | {name: [value] * len(seeds) for name, value in self.each.items()} | options
         drawn = pipe(prompts, **arguments) if self.asked is None else pipe(**{self.asked: prompts}, **arguments)
-        # DiTPipeline answers output_type="pt" with an array before diffusers 0.41
-        return torch.as_tensor(getattr(drawn, self.output))
+        found = getattr(drawn, self.output)
+        # a video that is drawn in sections comes as a list of what there was after each; DiTPipeline answers
+        # output_type="pt" with an array before diffusers 0.41
+        return found[-1] if isinstance(found, list) else torch.as_tensor(found)
 
 
 TEXTS = ("a red circle", "a blue square above a circle", "sea")

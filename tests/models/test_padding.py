@@ -12,12 +12,19 @@ import tocache
 from tocache.session import required
 
 from ..conftest import Case
-from .miniatures import lumina2, z_image
+from .miniatures import bria_fibo, hunyuan_framepack, hunyuan_image, hunyuan_video, lumina2, z_image
 
 STEPS = 9
 
 
-@pytest.fixture(params=[*lumina2.CASES, *z_image.CASES], ids=lambda case: case.name)
+PADDED = [
+    case
+    for family in (lumina2, z_image, hunyuan_video, hunyuan_framepack, hunyuan_image, bria_fibo)
+    for case in family.CASES
+]
+
+
+@pytest.fixture(params=PADDED, ids=lambda case: case.name)
 def padded(request: pytest.FixtureRequest) -> Case:
     case: Case = request.param
     if missing := [name for name in case.needs if not hasattr(diffusers, name)]:

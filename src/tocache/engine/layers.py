@@ -58,7 +58,7 @@ class SharedLayer:
         self.calls = 0
 
     def handlers(self) -> Mapping[str, ModuleHandler]:
-        pairs = zip(self.wiring.norms, self.wiring.sites, strict=True)
+        pairs = zip(self.wiring.norms, self.wiring.sites, strict=False)
         return {norm: partial(self.norm, site) for norm, site in pairs} | {self.wiring.module: self.module}
 
     def norm(self, site: str, run: PassRun, x: torch.Tensor, again: Again) -> Any:

@@ -96,6 +96,14 @@ def in_two_passes(arguments: Mapping[str, Any], scale: str = "guidance_scale") -
     return Guidance(both if asked and _guides(arguments, scale) else both[:1])
 
 
+def by_guider(pipeline: Any) -> Guidance:
+    """A pass for each condition that the pipeline's guider combines; one where it has no guider."""
+    guider = getattr(pipeline, "guider", None)
+    conditions = 1 if guider is None else int(guider.num_conditions)
+    names = ("cond", "uncond", *(f"pass {number}" for number in range(2, conditions)))
+    return Guidance(tuple((name, None) for name in names[:conditions]))
+
+
 def _guides(arguments: Mapping[str, Any], name: str) -> bool:
     scale = arguments.get(name)
     return scale is not None and scale > 1

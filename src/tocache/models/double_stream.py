@@ -76,7 +76,7 @@ class DoubleStream:
             )
             return [both, *mlps]
         mlps.append(token_cost(rows, text, block.get_submodule(self.mlps[1])))
-        if self.added == self.own:  # the weights are the same, and stand with the image
+        if self.added[0] == self.own[0]:  # the weights are the same, and stand with the image
             added = replace(added, weights=0)
         if self._is_shared():
             mlps[1] = replace(mlps[1], weights=0)

@@ -13,17 +13,24 @@ from tocache.models.allegro import Allegro
 from tocache.models.aura_flow import AuraFlow
 from tocache.models.base import ModelFamily
 from tocache.models.bria import Bria
+from tocache.models.bria_fibo import BriaFibo
 from tocache.models.chroma import Chroma
 from tocache.models.cogvideox import CogVideoX
 from tocache.models.cogview import CogView3, CogView4
 from tocache.models.dit import DiT
+from tocache.models.easyanimate import EasyAnimate
 from tocache.models.flux import Flux
 from tocache.models.flux2 import Flux2
+from tocache.models.hidream import HiDream
 from tocache.models.hunyuan_dit import HunyuanDiT
+from tocache.models.hunyuan_framepack import HunyuanFramepack
+from tocache.models.hunyuan_image import HunyuanImage
 from tocache.models.hunyuan_video import HunyuanVideo
+from tocache.models.hunyuan_video15 import HunyuanVideo15
 from tocache.models.kandinsky5 import Kandinsky5
 from tocache.models.latte import Latte
 from tocache.models.ltx import LTXVideo
+from tocache.models.ltx2 import LTX2Video
 from tocache.models.lumina2 import Lumina2
 from tocache.models.mochi import Mochi
 from tocache.models.opensora import OpenSora
@@ -32,6 +39,7 @@ from tocache.models.qwen_image import QwenImage
 from tocache.models.recognised import Recognised, recognise
 from tocache.models.sana import Sana
 from tocache.models.sd3 import SD3
+from tocache.models.stable_audio import StableAudio
 from tocache.models.wan import Wan
 from tocache.models.z_image import ZImage
 from tocache.plan.recipe import Recipe
@@ -63,6 +71,14 @@ FAMILIES: dict[str, ModelFamily] = {
         Latte(),
         Sana(),
         Kandinsky5(),
+        HunyuanVideo15(),
+        HunyuanFramepack(),
+        HunyuanImage(),
+        LTX2Video(),
+        EasyAnimate(),
+        HiDream(),
+        StableAudio(),
+        BriaFibo(),
     )
 }
 

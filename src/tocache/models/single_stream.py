@@ -13,10 +13,14 @@ from tocache.plan.anatomy import PARALLEL, SELF_ATTENTION, Cost, Pass, Site
 
 @dataclass(frozen=True)
 class SingleStream:
-    """Such a block as FLUX names its parts, on the tokens of `group`; `outputs` as in `Fused`."""
+    """Such a block as FLUX names its parts, on the tokens of `group`; `outputs` as in `Fused`.
+
+    Where padding joins other tokens, `counted` is the group of which budgets compute a share.
+    """
 
     group: str = "joint"
     outputs: tuple[str, ...] = ()
+    counted: str | None = None
 
     def layers(self, path: str) -> list[Layer]:
         """That of the block at `path`."""
@@ -34,7 +38,7 @@ class SingleStream:
 
     def sites(self, path: str, place: Mapping[str, Any]) -> list[Site]:
         """Those of the block at `path`, whose stack, number, depth and width are `place`."""
-        return _sites(path, self.group, place)
+        return _sites(path, self.group, place, self.counted)
 
     def costs(self, block: Any, shape: Pass) -> list[Cost]:
         """One for each site."""
@@ -69,7 +73,7 @@ class MergedStream:
         return [attention, token_cost(rows, tokens, first, last)]
 
 
-def _sites(path: str, group: str, place: Mapping[str, Any]) -> list[Site]:
+def _sites(path: str, group: str, place: Mapping[str, Any], counted: str | None = None) -> list[Site]:
     attention = Site(f"{path}.attn", SELF_ATTENTION, group, **place, rows=False)
-    inside = (attention.name,)
-    return [attention, Site(path, PARALLEL, group, **place, rows=True, self_map=attention.name, inside=inside)]
+    options: dict[str, Any] = {"self_map": attention.name, "inside": (attention.name,), "counted": counted}
+    return [attention, Site(path, PARALLEL, group, **place, rows=True, **options)]

@@ -24,7 +24,7 @@ def tiny_video_vae() -> Any:
     ).eval()
 
 
-def _llama(vocabulary: int) -> Any:
+def tiny_llama(vocabulary: int) -> Any:
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     return LlamaModel(LlamaConfig(vocab_size=vocabulary, num_key_value_heads=2, **sizes)).eval()
 
@@ -36,7 +36,7 @@ def hunyuan_video(**config: Any) -> Any:
     sizes |= {"text_embed_dim": 16, "pooled_projection_dim": TEXT_DIM}
     tokenizer, tokenizer_2 = tiny_t5_tokenizer(), tiny_clip_tokenizer()
     return diffusers.HunyuanVideoPipeline(
-        text_encoder=_llama(len(tokenizer)),
+        text_encoder=tiny_llama(len(tokenizer)),
         tokenizer=tokenizer,
         text_encoder_2=tiny_clip_encoder(tokenizer_2),
         tokenizer_2=tokenizer_2,
