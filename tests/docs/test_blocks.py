@@ -21,6 +21,7 @@ REASONS = {
     "docs/evaluation.md": ["downloads DINOv2"],
     "docs/frontier.md": ["installs packages"],
     "docs/open-sora.md": ["installs packages", "needs the published checkpoints"],
+    "docs/performance.md": ["needs a checkpoint", "needs wheels and a GPU"],
     "docs/quickstart.md": ["installs packages"],
     "docs/scale.md": ["installs packages", "needs several machines", "needs a SLURM cluster"],
 }
