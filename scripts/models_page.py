@@ -99,10 +99,16 @@ def _guidance(family: Any) -> str:
         guided = SimpleNamespace(guider=SimpleNamespace(num_conditions=2))
         if family.guidance(guided, {}).passes != plain.passes:
             return "`guider` of the pipeline: a pass for each condition, cond first"
+        if plain.passes[0][1] is not None:
+            return f"always: one pass, {_order(plain.passes[0][1])}"
         return "none: every row is a picture"
     if len(passes) > 1:
         return f"`{argument}`: {' passes, '.join((str(len(passes)), passes[0][0]))} first"
-    return f"`{argument}`: one pass, [{'uncond, cond' if passes[0][1] == UNCOND_COND else 'cond, uncond'}]"
+    return f"`{argument}`: one pass, {_order(passes[0][1])}"
+
+
+def _order(halves: str | None) -> str:
+    return "[uncond, cond]" if halves == UNCOND_COND else "[cond, uncond]"
 
 
 def _sites(found: dict[str, list[tuple[str, Plan]]]) -> Iterator[Sequence[str]]:

@@ -187,8 +187,8 @@ def test_folders_and_configurations_that_are_none(tmp_path: Path) -> None:
         meta_transformer(tmp_path)
     with pytest.raises(OptionError, match="_class_name"):
         build_from_config({})
-    with pytest.raises(UnsupportedModelError, match=r"no model family serves OmniGen.*DiTTransformer2DModel"):
-        build_from_config({"_class_name": "OmniGenTransformer2DModel"})
+    with pytest.raises(UnsupportedModelError, match=r"no model family serves ErnieImage.*DiTTransformer2DModel"):
+        build_from_config({"_class_name": "ErnieImageTransformer2DModel"})
 
 
 def test_a_model_that_the_hub_does_not_give(monkeypatch: pytest.MonkeyPatch) -> None:

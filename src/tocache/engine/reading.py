@@ -34,7 +34,7 @@ def read_self_attention(run: PassRun, wiring: Attention, compute: Callable[[], A
         output, whole = None, {}
         for name in names:
             if name == "influence":
-                output, whole[name] = _attend_and_sum(seen)
+                output, whole[name] = _attend_and_sum(seen, lambda: _present(run, wiring))
             else:
                 whole[name] = score_value_norm(seen.value) if name == "value-norm" else score_key_norm(seen.key)
         parts = {name: torch.split(values, tokens, dim=1) for name, values in whole.items()}
@@ -52,13 +52,24 @@ def read_self_attention(run: PassRun, wiring: Attention, compute: Callable[[], A
     return y
 
 
-def _attend_and_sum(seen: Seen) -> tuple[torch.Tensor, torch.Tensor]:
-    """The attention's output, and its column sums (rows, keys) over the queries of tokens that are not padding."""
+def _attend_and_sum(seen: Seen, present: Callable[[], torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The attention's output, and its column sums (rows, keys) over the queries of tokens that are not padding.
+
+    What padding asks for must not depend on how much of it a batch has.
+    """
     query, key, mask = seen.query, seen.key, seen.mask
-    if mask is None or mask.dtype != torch.bool or mask.dim() != 4 or mask.shape[2] != 1:
+    if mask is not None and mask.dtype == torch.bool and mask.dim() == 4 and mask.shape[2] == 1:
+        seen_by = mask & mask.transpose(2, 3)  # the keys that it hides are padding
+    elif mask is not None and (there := present()) is not None:
+        seen_by = mask.masked_fill(~there[:, None, :, None], False if mask.dtype == torch.bool else -torch.inf)
+    else:
         return attention_with_column_sums(query, key, seen.value, mask=mask, scale=seen.scale)
-    # keys that the mask hides are padding, and what padding asks for must not depend on how much of it a batch has
-    return seen.attend(), attention_column_sums(query, key, mask=mask & mask.transpose(2, 3), scale=seen.scale)
+    return seen.attend(), attention_column_sums(query, key, mask=seen_by, scale=seen.scale)
+
+
+def _present(run: PassRun, wiring: Attention) -> torch.Tensor | None:
+    """(rows, tokens) bool: which tokens of an attention of one group are no padding; None where that is not said."""
+    return run.padding.get(wiring.groups[0]) if len(wiring.groups) == 1 else None
 
 
 def attend_rows(run: PassRun, site: int, index: torch.Tensor, compute: Callable[[], torch.Tensor]) -> torch.Tensor:

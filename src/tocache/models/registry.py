@@ -33,6 +33,7 @@ from tocache.models.ltx import LTXVideo
 from tocache.models.ltx2 import LTX2Video
 from tocache.models.lumina2 import Lumina2
 from tocache.models.mochi import Mochi
+from tocache.models.omnigen import OmniGen
 from tocache.models.opensora import OpenSora
 from tocache.models.pixart import PixArt
 from tocache.models.qwen_image import QwenImage
@@ -79,6 +80,7 @@ FAMILIES: dict[str, ModelFamily] = {
         HiDream(),
         StableAudio(),
         BriaFibo(),
+        OmniGen(),
     )
 }
 

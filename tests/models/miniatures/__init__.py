@@ -26,6 +26,7 @@ from . import (
     ltx2,
     lumina2,
     mochi,
+    omnigen,
     ovis_image,
     pixart_sigma,
     qwen_image,
@@ -69,6 +70,7 @@ FAMILIES: tuple[Case, ...] = (
     *hidream.CASES,
     *stable_audio.CASES,
     *bria_fibo.CASES,
+    *omnigen.CASES,
     # no family lists it: it is recognised
     *ovis_image.CASES,
 )
