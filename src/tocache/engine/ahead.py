@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from tocache.engine.pass_run import PassRun
 from tocache.engine.wiring import Conditioned
+from tocache.kernels import may_ask
 
 MOST_BYTES = 2**27
 """What the rows of one pass may take: where all steps take more, so many steps at a time are made as fit."""
@@ -76,7 +77,7 @@ class Ahead:
         """Whether `time` (rows,) is that of `step`; on a GPU nothing is read, as the host would have to wait for it."""
         if time.dim() != 1 or self.schedule is None:
             return False
-        if time.device.type == "cpu":
+        if may_ask(time):
             return torch.equal(time, self._times(time)[step].expand_as(time))
         return self.wiring.per == 1 and self.schedule.untouched and is_entry(time, self.schedule.given[step])
 
@@ -128,7 +129,7 @@ class _Known:
     def __init__(self, value: Any) -> None:
         self.value = value
         self.version = _version(value)
-        self.copy = value.clone() if isinstance(value, torch.Tensor) and value.device.type == "cpu" else None
+        self.copy = value.clone() if isinstance(value, torch.Tensor) and may_ask(value) else None
 
     def is_still(self, value: Any) -> bool:
         if value is self.value and (value is None or self.version is not None):

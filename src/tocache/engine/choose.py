@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from tocache.features import PassCache
+from tocache.kernels import spread_scores
 from tocache.plan.plan import Plan
 from tocache.plan.policy import CROSS_MAP_SCORES, SELF_MAP_SCORES
 from tocache.tokens import (
@@ -58,14 +59,17 @@ def choose(
         if present is not None:  # of length 1 over the tokens that there are
             base = F.normalize(base.masked_fill(~present, 0.0), dim=1)
         score = score + weight * base if is_sum else score * base**weight
-    if policy.staleness:
-        ages = cache.fresh_at[home]
-        # a choice at step t counts the steps before it: a token that was fresh at t − 1 has age 0
-        age = step - 1 - (cache.full_at[home] if ages is None else ages)
+    ages = cache.fresh_at[home] if policy.staleness else None
+    # a choice at step t counts the steps before it: a token that was fresh at t − 1 has age 0
+    age = step - 1 - (cache.full_at[home] if ages is None else ages)
+    image = plan.anatomies[number].before_image(plan.sites[i]) if policy.spread and shape.grid is not None else None
+    if image is not None and is_sum:
+        score = _age_and_spread(score, age, plan, number, image)
+    elif policy.staleness:
         weigh = add_staleness if is_sum else multiply_staleness
         score = weigh(score, age, weight=policy.staleness, interval=policy.interval)
-    if policy.spread and shape.grid is not None:
-        score = _spread(score, plan, number, i)
+    if image is not None and not is_sum:
+        score = _spread(score, plan, number, image)
     if present is not None:
         score = score.masked_fill(~present, -torch.inf)
     return select_top(score, count) if clusters is None else select_from_clusters(score, clusters, count)
@@ -105,13 +109,25 @@ def _base_score(
     return merge_halves(score, how="mean") if together else score
 
 
-def _spread(score: torch.Tensor, plan: Plan, number: int, i: int) -> torch.Tensor:
+def _age_and_spread(score: torch.Tensor, age: torch.Tensor | int, plan: Plan, number: int, before: int) -> torch.Tensor:
+    """s3 and s4 in one: both are sums and products with the same score of each token."""
+    policy, grid = plan.policy, plan.anatomies[number].shape.grid
+    assert grid is not None
+    return spread_scores(
+        score,
+        age,
+        grid,
+        staleness=policy.staleness,
+        interval=policy.interval,
+        size=policy.spread_size,
+        bonus=policy.spread,
+        before=before,
+    )
+
+
+def _spread(score: torch.Tensor, plan: Plan, number: int, before: int) -> torch.Tensor:
     """The bonus of s4, on the image tokens; text tokens of a joint stream keep their score."""
-    anatomy, policy = plan.anatomies[number], plan.policy
-    before = anatomy.before_image(plan.sites[i])
-    if before is None:
-        return score
-    shape = anatomy.shape
+    shape, policy = plan.anatomies[number].shape, plan.policy
     assert shape.grid is not None
     after = before + shape.tokens["image"]
     image = spread_bonus(score[:, before:after], shape.grid, size=policy.spread_size, weight=policy.spread)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from tocache.engine.ahead import Ahead
+from tocache.engine.deferred import settled
 from tocache.engine.graphs import Compiled, StepGraphs
 from tocache.engine.intercept import Call, Handler, intercept, plain_class, release
 from tocache.engine.layers import layer_of
@@ -276,9 +277,9 @@ class Engine:
         if run is None or run.now is None:
             return call(*args, **kwargs)
         if args:
-            return handler(run.now, args[0], lambda x, **others: call(x, *args[1:], **kwargs | others))
+            return handler(run.now, settled(args[0]), lambda x, **others: call(x, *args[1:], **kwargs | others))
         name = next(iter(kwargs))
-        return handler(run.now, kwargs[name], lambda x, **others: call(**kwargs | {name: x} | others))
+        return handler(run.now, settled(kwargs[name]), lambda x, **others: call(**kwargs | {name: x} | others))
 
     def _call_conditioned(self, path: str, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         now = None if self.run is None else self.run.now

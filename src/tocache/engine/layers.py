@@ -35,9 +35,9 @@ class TokenWiseLayer:
         if not run.alike:
             return again(x)
         self.visit = Visit(run, self.wiring.site, x)
-        return again(self.visit.take(x))
+        return again(self.visit.take_for_norm(x))
 
-    def module(self, run: PassRun, x: torch.Tensor, again: Again) -> torch.Tensor:
+    def module(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         visit, self.visit = self.visit, None
         if visit is None or visit.run is not run:  # the norm was not called, or in a pass that raised before the module
             visit = Visit(run, self.wiring.site, x)
@@ -66,9 +66,9 @@ class SharedLayer:
             return again(x)
         visit = Visit(run, site, x)
         self.visits = [*(earlier for earlier in self.visits if earlier.run is run), visit]
-        return again(visit.take(x))
+        return again(visit.take_for_norm(x))
 
-    def module(self, run: PassRun, x: torch.Tensor, again: Again) -> torch.Tensor:
+    def module(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         self.calls = self.calls + 1 if self.run is run else 0
         self.run = run
         site = self.wiring.sites[self.calls]
@@ -106,7 +106,7 @@ class AttentionLayer:
         if self.wiring.outputs:
             return self._parts(run, sites[0], amounts[0], lambda: again(x))
         if ALL not in amounts:
-            served = (*(run.serve(i) for i in sites), *(None,) * unread)
+            served = (*(run.give(i) for i in sites), *(None,) * unread)
             return served if len(served) > 1 else served[0]
         y = read_self_attention(run, self.wiring, lambda: again(x))
         computed = y if isinstance(y, tuple) else (y,)
@@ -155,7 +155,7 @@ class AttentionByTokenLayer:
         if not run.alike:
             return again(x)
         self.visit = Visit(run, self.wiring.sites[0], x)
-        return again(self.visit.take(x))
+        return again(self.visit.take_for_norm(x))
 
     def module(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         visit, self.visit = self.visit, None

@@ -32,7 +32,7 @@ class ParallelLayer:
         if self.attends and visit.index is not None:  # the attention that the fresh tokens need is not there
             visit.index, visit.amount = None, ALL
             run.overrule(visit.site)
-        return again(visit.take(x) if run.alike else x)
+        return again(visit.take_for_norm(x) if run.alike else x)
 
 
 class FusedLayer(ParallelLayer):
@@ -79,7 +79,7 @@ class FusedLayer(ParallelLayer):
         """Some tokens as the block expects what attention returns: it joins parts again, and asks for no lengths."""
         return (rows, *(rows[:, :0] for _ in self.wiring.outputs[1:])) if self.wiring.outputs else rows
 
-    def mlp_out(self, run: PassRun, x: torch.Tensor, again: Again) -> torch.Tensor:
+    def mlp_out(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         visit, self.visit = self.visit, None
         assert visit is not None
         return visit.finish(lambda: again(x))
@@ -95,7 +95,7 @@ class MergedLayer(ParallelLayer):
     def handlers(self) -> Mapping[str, ModuleHandler]:
         return {self.wiring.norm: self.norm, self.wiring.module: self.module}
 
-    def module(self, run: PassRun, x: torch.Tensor, again: Again) -> torch.Tensor:
+    def module(self, run: PassRun, x: torch.Tensor, again: Again) -> Any:
         visit, self.visit = self.visit, None
         assert visit is not None
         if self.attends:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tocache.engine.choose import choose
+from tocache.engine.deferred import Given, scatters, settled
 from tocache.features import PassCache, best_forecasts, extrapolate, extrapolate_each, may_change
 from tocache.kernels import scatter_rows
 from tocache.plan.memory import (
@@ -51,6 +52,7 @@ class PassRun:
         self.arguments: Mapping[str, Any] = {}  # of the transformer's forward
         self.present: Present = lambda arguments: {}
         self.modulation: Mapping[str, torch.Tensor] = {}  # by module, what it gives; known before the run
+        self.given: list[Given] = []  # whose rows may not be in their places yet
         self.alike = True  # whether all tokens of a row are modulated alike, so that a norm may be given some of them
         # the sites that read features which are kept on the host, in order
         self.reads = [i for i, amount in enumerate(self.amounts) if amount >= 0] if plan.policy.offload else []
@@ -219,7 +221,12 @@ class PassRun:
         self._settle(i)
         return self._shown(i, value)
 
-    def blend(self, i: int, rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    def give(self, i: int) -> Any:
+        """`serve`, for a block: gate and residual may be done together with it."""
+        value = self.serve(i)
+        return Given(value) if self._puts_off(value) else value
+
+    def blend(self, i: int, rows: torch.Tensor, index: torch.Tensor) -> Any:
         """Site `i` has computed some rows (rows, k, width): its feature with those in their places."""
         reused = self.plan.policy.stale == "reuse"
         value = self._forecast(i)
@@ -229,14 +236,30 @@ class PassRun:
             value = pass_on(value, rows, index, clusters, self.plan.policy.propagation)
         elif reused and self.cache.hands_out_its_own() and not may_change(value):
             value = value.clone()
-        value = scatter_rows(value, rows, index)
+        put_off = reused and not self.plan.policy.propagation and self._puts_off(value)
+        if not put_off:
+            value = scatter_rows(value, rows, index)
         if reused and self.features[i]:  # a forecast goes through full features alone
             if self.plan.policy.propagation:
                 self.cache.replace(i, value)
             else:
                 self.cache.amend(i, value, rows, index)
         self._settle(i)
+        if put_off:
+            self.given.append(Given(value, rows, index))
+            return self.given[-1]
         return self._shown(i, value)
+
+    def _puts_off(self, value: torch.Tensor) -> bool:
+        """Whether what a site gives may wait until its block adds it to the stream."""
+        return self.run.on_output is None and self.cache.hands_out_its_own() and scatters(value)
+
+    def end(self) -> None:
+        """The forward is over: what the cache was promised is put into it, and nothing waits to be sent."""
+        for given in self.given:
+            settled(given)
+        self.given.clear()
+        self.cache.drain()
 
     def _shown(self, i: int, value: torch.Tensor) -> torch.Tensor:
         """What the model gets of site `i`: `value`, or what a listener puts in its place. The cache keeps `value`."""

@@ -113,7 +113,7 @@ class Run:
         now, self.now = self.now, None
         if now is None:
             return
-        now.cache.drain()
+        now.end()
         self.record.computed[self.step, self.number] = now.computed
         assert self.plan.source is not None
         if (self.plan.source[self.step] == self.number).any():

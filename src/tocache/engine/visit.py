@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from tocache.engine.deferred import ChosenRows, gathers
 from tocache.engine.pass_run import PassRun
 from tocache.kernels import gather_rows
 from tocache.plan.plan import ALL
@@ -31,12 +32,17 @@ class Visit:
             return x
         return x[:, :1] if self.index is None else gather_rows(x, self.index)
 
-    def finish(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+    def take_for_norm(self, x: torch.Tensor) -> Any:
+        """`take`, for a norm: tokens may be gathered later, when they are modulated."""
+        deferred = self.index is not None and gathers(x)
+        return ChosenRows(x, self.index) if deferred and self.index is not None else self.take(x)
+
+    def finish(self, compute: Callable[[], torch.Tensor]) -> Any:
         """The site's output (rows, tokens, width); `compute` runs the module on what `take` gave."""
         if self.amount == ALL:
             return self.run.write(self.site, compute())
         if self.index is None:
-            return self.run.serve(self.site)
+            return self.run.give(self.site)
         return self.run.blend(self.site, compute(), self.index)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from tocache.kernels.asking import may_ask
+
 # How many probabilities are held at once. On a CPU 2 MiB of them stay in the caches of two cores between the passes
 # over them; on an accelerator 256 MiB keep the number of launches small.
 _BLOCK_CPU = 2**19
@@ -78,5 +80,4 @@ def _blind(mask: torch.Tensor) -> torch.Tensor | None:
     own = mask[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in mask.stride()[:-1])]
     hidden = ~own if own.dtype == torch.bool else own == -torch.inf
     blind = hidden.all(dim=-1, keepdim=True)
-    knows_values = mask.device.type == "cpu" and type(blind) is torch.Tensor  # a tensor in a trace has none
-    return None if knows_values and not bool(blind.any()) else blind
+    return None if may_ask(blind) and not bool(blind.any()) else blind

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any, Generic, TypeVar
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from tocache.errors import OptionError, UnknownNameError
 
@@ -66,6 +67,14 @@ class Backends(Generic[F]):
             raise OptionError(f"backend='triton' cannot run on {device.type}; allowed: cuda, or TRITON_INTERPRET=1")
         assert self._triton is not None
         return self._triton()
+
+    def of(self, name: str, tensor: torch.Tensor) -> F:
+        """`find` for what `tensor` lies on; "auto" is torch's where it has no numbers, because it is being traced."""
+        return self.find(TORCH if name == AUTO and isinstance(tensor, FakeTensor) else name, tensor.device)
+
+    def fuses(self, tensor: torch.Tensor) -> bool:
+        """Whether "auto" is another than the reference for `tensor`."""
+        return self.of(AUTO, tensor) is not self._functions[TORCH][0]
 
 
 @cache

@@ -48,7 +48,7 @@ def attention_column_sums(
     estimate where they are drawn uniformly.
     Memory beyond the inputs stays bounded (`block_elements`). Raises UnknownNameError for an unknown `backend`.
     """
-    function = COLUMN_SUMS.find(backend, query.device)
+    function = COLUMN_SUMS.of(backend, query)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     if query_index is None:
         return function(query, key, mask=mask, scale=scale, logsumexp=logsumexp)

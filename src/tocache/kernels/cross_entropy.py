@@ -49,7 +49,7 @@ def attention_entropy(
     Raises UnknownNameError for an unknown `backend`.
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    function = ENTROPY.find(backend, query.device)
+    function = ENTROPY.of(backend, query)
     return function(query, key, mask=mask, scale=scale, weight=weight, offset=_LOG_OFFSET)
 
 

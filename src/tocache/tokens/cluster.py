@@ -14,7 +14,7 @@ def cluster_tokens(x: torch.Tensor, count: int, *, generator: torch.Generator, i
     `generator` lives on the CPU, so that a seed means the same everywhere.
     """
     x = x.float()
-    start = torch.randperm(x.shape[1], generator=generator)[:count].to(x.device)
+    start = torch.randperm(x.shape[1], generator=generator)[:count].to(x.device, non_blocking=True)
     centres = x[:, start]  # (B, N, C) -> (B, K, C)
     labels = _nearest(x, centres)
     for _ in range(iterations):

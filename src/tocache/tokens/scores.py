@@ -40,7 +40,8 @@ def score_random(
     machine. For two guidance halves that choose together, draw half the rows and `.repeat(2, 1)` them.
     """
     source = device if generator is None else generator.device
-    return torch.rand(rows, tokens, generator=generator, device=source, dtype=torch.float32).to(device)
+    drawn = torch.rand(rows, tokens, generator=generator, device=source, dtype=torch.float32)
+    return drawn.to(device, non_blocking=True)  # the host must not wait for all that the device has still to do
 
 
 def score_norm(x: torch.Tensor) -> torch.Tensor:
