@@ -79,7 +79,8 @@ def compile(target: Any, *, multiple: int = 1, most: int = 32, **options: Any) -
     Each kind of step that a plan knows (full, reuse, every row of amounts) becomes one graph, with the choice of tokens
     and the cache in it, when it first comes; a later run makes no more. `multiple` raises amounts of tokens to its
     multiples, in the plan and so in its FLOPs, which makes rows equal that differ by a few tokens; beyond `most` graphs
-    steps run as they are. `options` go to `torch.compile`: backend, mode, options.
+    steps run as they are. `options` go to `torch.compile`: backend, mode, options. With mode="reduce-overhead", CUDA
+    graphs, what is cached keeps its place in memory until `disable`.
 
     What cannot be a graph runs as it does without, and a TocacheWarning says why: hooks that offload weights, tokens in
     clusters, features in the host's memory, listeners (`trace`, `tap`), models that ask for the values of tensors.

@@ -18,13 +18,14 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from tocache.engine.graph_state import moments_of, put_together, take_apart
 from tocache.engine.intercept import Call
 from tocache.engine.model_facts import Fingerprint, cannot_be_a_graph
+from tocache.engine.static_memory import StaticMemory
 from tocache.engine.tracing import Graph, Taken, numbers_of, trace
 
 if TYPE_CHECKING:
     from tocache.engine.run import Run
 
 _REUSES_MEMORY = ("reduce-overhead", "max-autotune")
-"""Modes of torch.compile with CUDA graphs: the next run of one writes over its outputs, and a cache must outlive it."""
+"""Modes of torch.compile with CUDA graphs."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class Compiled:
     most: int = 32
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def records(self) -> bool:
+        """Whether there are CUDA graphs: each writes over its outputs when it runs again, which a cache outlives."""
+        asked = (self.options.get("options") or {}).get("triton.cudagraphs")
+        return bool(asked) if asked is not None else self.options.get("mode") in _REUSES_MEMORY
+
 
 class StepGraphs:
     """The graphs of one transformer, or of several built alike, by kind of pass; they outlive a change of method."""
@@ -48,6 +55,7 @@ class StepGraphs:
         self.how = how
         self.tell: Callable[[str], None] = lambda reason: None
         self.graphs: dict[Any, Graph | None] = {}  # None where a trace has failed
+        self.memory = StaticMemory()  # of what is cached, where graphs are recorded
         self._warm: set[Any] = set()
         self._fingerprint: Fingerprint | None = None
         self._why: dict[int, str | None] = {}
@@ -69,6 +77,7 @@ class StepGraphs:
         found = Fingerprint(*models)
         if found != self._fingerprint:
             self.graphs.clear()
+            self.memory.clear()
             self._warm.clear()
         self._fingerprint = found
         self._why = {id(model): cannot_be_a_graph(model) for model in models}
@@ -99,15 +108,19 @@ class StepGraphs:
         graph = self.graphs[key]
         if graph is None:
             return call(*args, **kwargs)
+        if self.how.records:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # nothing of what other graphs gave is read any more
         with torch.autocast(inputs[0].device.type, enabled=False):  # the casts are in the graph
             results = graph.run(*inputs, *cached, *numbers_of(run, moments, graph.asked, graph.draws, inputs[0].device))
-        if self.how.options.get("mode") in _REUSES_MEMORY:
-            results = [result.clone() for result in results]
-        new = results[graph.outputs :]
-        held = [cached[number] if old else new[number] for old, number in graph.sources]
+        output, new = list(results[: graph.outputs]), results[graph.outputs :]
+        if self.how.records:
+            output = [result.clone() for result in output]
+            held = self.memory.place(now.number, graph.after, graph.sources, cached, new)
+        else:
+            held = [cached[number] if old else new[number] for old, number in graph.sources]
         put_together(now, graph.after, held, moments)
         graph.note(run, now)
-        return tree_unflatten(list(results[: graph.outputs]), graph.output)
+        return tree_unflatten(output, graph.output)
 
     def _warm_up(self, run: Run, given: Any, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before the first trace with such inputs: what a model computes once and keeps must not be kept by a trace."""
