@@ -17,6 +17,7 @@ from tocache.models.bria_fibo import BriaFibo
 from tocache.models.chroma import Chroma
 from tocache.models.cogvideox import CogVideoX
 from tocache.models.cogview import CogView3, CogView4
+from tocache.models.cosmos import Cosmos
 from tocache.models.dit import DiT
 from tocache.models.easyanimate import EasyAnimate
 from tocache.models.flux import Flux
@@ -81,6 +82,7 @@ FAMILIES: dict[str, ModelFamily] = {
         StableAudio(),
         BriaFibo(),
         OmniGen(),
+        Cosmos(),
     )
 }
 

@@ -12,6 +12,7 @@ from . import (
     cogvideox,
     cogview3,
     cogview4,
+    cosmos,
     easyanimate,
     flux2,
     hidream,
@@ -71,6 +72,7 @@ FAMILIES: tuple[Case, ...] = (
     *stable_audio.CASES,
     *bria_fibo.CASES,
     *omnigen.CASES,
+    *cosmos.CASES,
     # no family lists it: it is recognised
     *ovis_image.CASES,
 )
