@@ -34,6 +34,21 @@ def test_a_small_benchmark(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "results.csv").read_text().startswith("curve,")
 
 
+@pytest.mark.parametrize("width", ["80", "200"])
+def test_a_profile_instead(width: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    random_class_pipeline(depth=2, sample_size=8).save_pretrained(tmp_path / "model")
+    (tmp_path / "prompts.txt").write_text("207\n")
+    model = ("--model", tmp_path / "model", "--prompts", tmp_path / "prompts.txt", "--steps", 8, "--batch", 1)
+    result = call("--profile", *model, "--methods", "toca:fresh_ratio=0.3", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    for part in ("attention", "MLP", "choosing tokens", "gather, scatter", "blending, forecast", "outside of blocks"):
+        assert any(line.startswith(part) for line in lines), part
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"trace.json", "profile.json"}
+    assert json.loads((tmp_path / "out" / "trace.json").read_text())["traceEvents"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -43,6 +58,7 @@ def test_a_small_benchmark(tmp_path: Path) -> None:
         (("--peers", "cachedit"), "unknown peer 'cachedit'"),
         (("--model", "demo:txt"), "unknown demo 'demo:txt'"),
         (("--model", "no/such/folder"), "no/such/folder"),
+        (("--profile", "--methods", "toca,fora"), "allowed: one method, or one plan file"),
     ],
 )
 def test_errors_are_one_line_and_write_nothing(arguments: tuple[str, str], message: str, tmp_path: Path) -> None:

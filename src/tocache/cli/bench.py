@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,6 +37,9 @@ def bench(
     resolution: Resolution = None,
     aspect_ratio: AspectRatio = None,
     duration: Duration = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Instead: a trace of a step of each kind, with one of --methods.")
+    ] = False,
 ) -> None:
     """Measure methods and peers against each other and against the model without a cache."""
     from tocache.cli.progress import work_bar
@@ -48,9 +51,14 @@ def bench(
     from tocache.plan.draw import pyplot_or_error
 
     os.environ.setdefault("CACHE_DIT_LOG_LEVEL", "error")  # it tells each time that it was switched on and off
-    pyplot_or_error("bench")
     if output.exists() and not output.is_dir():
         raise OptionError(f"output={str(output)!r} is not a folder")
+    size = {"resolution": resolution, "aspect_ratio": aspect_ratio, "num_frames": duration}
+    options = {"steps": steps, "guidance": guidance, "size": size}
+    if profile:
+        _profile(output, model, methods, prompts, batch, seed, device, dtype, options)
+        return
+    pyplot_or_error("bench")
     with shown_warnings(), work_bar() as tell:
         results = measure(
             model,
@@ -77,6 +85,33 @@ def bench(
         typer.echo(f"saved: {path}")
     if results.interrupted:
         raise KeyboardInterrupt
+
+
+def _profile(
+    output: Path,
+    model: str,
+    methods: str,
+    prompts: str,
+    batch: int,
+    seed: int,
+    device: str | None,
+    dtype: str | None,
+    options: dict[str, Any],
+) -> None:
+    from tocache.cli.progress import work_bar
+    from tocache.cli.show_profile import show_profile
+    from tocache.evaluation.profile import profile_model
+
+    count = batch if prompts.isdecimal() else Path(prompts)
+    with shown_warnings(), work_bar() as tell:
+        place = {"device": device, "dtype": dtype}
+        found = profile_model(
+            model, methods, prompts=count, batch=batch, seed=seed, options=options, tell=tell, **place
+        )
+    written = found.write(output)
+    show_profile(found)
+    for path in written:
+        typer.echo(f"saved: {path}")
 
 
 def _points(text: str) -> list[float]:

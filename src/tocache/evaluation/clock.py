@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -29,23 +30,29 @@ def timed(pipe: Any, arguments: Mapping[str, Any]) -> tuple[Any, Seconds]:
     The scheduler tells when the loop begins and ends, whatever else follows it. On CUDA its steps leave events on the
     stream, which are read after the call, so that the clock does not hold up the loop.
     """
-    scheduler = pipe.scheduler
     marks = _Marks(pipe.device)
-    watched = {"set_timesteps": marks.begin, "step": marks.end}
-    for name, mark in watched.items():
-        # on the instance, so that the class's own method runs, and with it what else follows this scheduler
-        scheduler.__dict__[name] = _then(getattr(scheduler, name), mark)
-    try:
+    with told(pipe.scheduler, marks.begin, marks.end):
         synchronize(pipe.device)
         start = time.perf_counter()
         output = pipe(**arguments)
         synchronize(pipe.device)
         total = time.perf_counter() - start
+    steps = marks.distances()
+    return output, Seconds(sum(steps) if steps else None, total, steps)
+
+
+@contextmanager
+def told(scheduler: Any, begin: Callable[[], None], end: Callable[[], None]) -> Iterator[None]:
+    """Calls `begin` after the scheduler's timesteps are set, and `end` after each of its steps, in a with-block."""
+    watched = {"set_timesteps": begin, "step": end}
+    for name, mark in watched.items():
+        # on the instance, so that the class's own method runs, and with it what else follows this scheduler
+        scheduler.__dict__[name] = _then(getattr(scheduler, name), mark)
+    try:
+        yield
     finally:
         for name in watched:
             scheduler.__dict__.pop(name, None)
-    steps = marks.distances()
-    return output, Seconds(sum(steps) if steps else None, total, steps)
 
 
 @dataclass
