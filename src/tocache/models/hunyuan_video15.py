@@ -17,7 +17,7 @@ HUNYUAN_VIDEO15 = unpublished("hunyuan-video-1.5", MLP)
 
 # a prompt's tokens, the letters to be drawn, and a picture, which is all padding where none is given
 _TEXT = 1000 + 256 + 729
-_USUAL_GRID = (31, 45, 80)  # 121 frames of 720 × 1280 pixels
+_USUAL_GRID = (31, 30, 53)  # 121 frames of 480 × 848 pixels
 
 
 class HunyuanVideo15(Stacked):

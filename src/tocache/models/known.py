@@ -62,6 +62,18 @@ _SANA: Known = (
     "Efficient-Large-Model/Sana_1600M_1024px_diffusers",
 )
 
+_HIDREAM: dict[str, Any] = {
+    "patch_size": 2,
+    "in_channels": 16,
+    "out_channels": 16,
+    "caption_channels": [4096, 4096],
+    "axes_dims_rope": (64, 32, 32),
+    "llama_layers": list(range(48)),
+}
+# the factors change no size
+_OMNIGEN = {"rope_scaling": {"short_factor": [1.0] * 48, "long_factor": [1.0] * 48}}
+_FIBO = {"num_layers": 8, "num_single_layers": 38, "in_channels": 48}
+
 PICTURES: list[Known] = [
     *_sd3(),
     _CHROMA,
@@ -85,4 +97,14 @@ PICTURES: list[Known] = [
     _COGVIEW3,
     ("cogview4-1024", "cogview4", "CogView4Transformer2DModel", _COGVIEW4, "THUDM/CogView4-6B"),
     _SANA,
+    (
+        "hunyuan-image-2.1-2048",
+        "hunyuan-image",
+        "HunyuanImageTransformer2DModel",
+        {"text_embed_2_dim": 1472},
+        "hunyuanvideo-community/HunyuanImage-2.1-Diffusers",
+    ),
+    ("hidream-i1-1024", "hidream", "HiDreamImageTransformer2DModel", _HIDREAM, "HiDream-ai/HiDream-I1-Full"),
+    ("omnigen-1-1024", "omnigen", "OmniGenTransformer2DModel", _OMNIGEN, "Shitao/OmniGen-v1-diffusers"),
+    ("bria-fibo-1024", "bria-fibo", "BriaFiboTransformer2DModel", _FIBO, "briaai/FIBO"),
 ]

@@ -1,4 +1,4 @@
-"""Published models of videos by name; see `known`."""
+"""Published models of videos, and of sounds, by name; see `known`."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ _LATTE: dict[str, Any] = {
 }
 _KANDINSKY5_LITE = {"model_dim": 1792, "ff_dim": 7168, "in_visual_dim": 16, "out_visual_dim": 16, "visual_cond": True}
 
+_FRAMEPACK = {"has_image_proj": True, "has_clean_x_embedder": True}
+_EASYANIMATE = {"in_channels": 16, "out_channels": 16, "patch_size": 2}
+
 VIDEOS: list[Known] = [
     *_wan(),
     ("ltx-video-2b-512p", "ltx", "LTXVideoTransformer3DModel", {}, "Lightricks/LTX-Video"),
@@ -63,4 +66,28 @@ VIDEOS: list[Known] = [
         _KANDINSKY5_LITE,
         "kandinskylab/Kandinsky-5.0-T2V-Lite-sft-5s-Diffusers",
     ),
+    (
+        "hunyuan-video-1.5-480p",
+        "hunyuan-video-1.5",
+        "HunyuanVideo15Transformer3DModel",
+        {},
+        "hunyuanvideo-community/HunyuanVideo-1.5-480p_t2v",
+    ),
+    (
+        "hunyuan-framepack-720p",
+        "hunyuan-framepack",
+        "HunyuanVideoFramepackTransformer3DModel",
+        _FRAMEPACK,
+        "lllyasviel/FramePackI2V_HY",
+    ),
+    ("ltx-2-19b-512p", "ltx-2", "LTX2VideoTransformer3DModel", {}, "Lightricks/LTX-2"),
+    (
+        "easyanimate-5.1-12b-512p",
+        "easyanimate",
+        "EasyAnimateTransformer3DModel",
+        _EASYANIMATE,
+        "alibaba-pai/EasyAnimateV5.1-12b-zh",
+    ),
+    ("cosmos-1-7b-704p", "cosmos", "CosmosTransformer3DModel", {}, "nvidia/Cosmos-1.0-Diffusion-7B-Text2World"),
+    ("stable-audio-open-1.0", "stable-audio", "StableAudioDiTModel", {}, "stabilityai/stable-audio-open-1.0"),
 ]
