@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +18,18 @@ from on_gpu.table import spread, spread_columns
 from tocache.kernels import (
     COLUMN_SUMS,
     ENTROPY,
+    GATED_RESIDUAL,
+    MODULATED_ROWS,
+    SPREAD_SCORES,
     Backends,
     attention_column_sums,
     attention_entropy,
     attention_with_column_sums,
+    gated_residual,
     gather_rows,
+    modulated_rows,
     scatter_rows,
+    spread_scores,
 )
 from tocache.kernels.backends import runs_triton
 
@@ -119,6 +126,12 @@ def _operations(shape: Shape, device: torch.device) -> list[tuple[str, str, Call
         ]
         found.append(("attention with column sums", "auto", _both))
         found += [("gather rows", "torch", _gather), ("scatter rows", "torch", _scatter)]
+        for name in _can_run(MODULATED_ROWS, device):
+            found.append(("gather, normalise, modulate", name, partial(_modulated, name)))
+        for name in _can_run(GATED_RESIDUAL, device):
+            found.append(("scatter, gate, add", name, partial(_gated, name)))
+        for name in _can_run(SPREAD_SCORES, device):
+            found.append(("age and spread", name, partial(_spread_scores, name)))
     else:
         found += [("entropy", name, partial(_entropy, name)) for name in _can_run(ENTROPY, device)]
     return found
@@ -173,6 +186,37 @@ def _scatter(case: _Case) -> dict[str, Any]:
     stream, index, rows = _rows(case)
     exact = stream.double().scatter(1, index[..., None].expand_as(rows), rows.double())
     return _figures(case, exact, lambda: scatter_rows(stream, rows, index), 2 * rows.nbytes)
+
+
+def _modulated(backend: str, case: _Case) -> dict[str, Any]:
+    stream, index, _ = _rows(case)
+    factor, shift = stream[:, :1] + 1, stream[:, 1:2]
+    fresh = stream.double().gather(1, index[..., None].expand(*index.shape, stream.shape[-1]))
+    exact = F.layer_norm(fresh, fresh.shape[-1:], eps=1e-6) * factor.double() + shift.double()
+    run = partial(modulated_rows, stream, index, factor, shift, eps=1e-6, backend=backend)
+    return _figures(case, exact, run, 2 * exact.numel() * stream.element_size())
+
+
+def _gated(backend: str, case: _Case) -> dict[str, Any]:
+    stream, index, rows = _rows(case)
+    feature, gate = stream.flip(1).contiguous(), stream[:, :1].contiguous()
+    put = feature.double().scatter(1, index[..., None].expand_as(rows), rows.double())
+    exact = stream.double() + gate.double() * put
+    run = partial(gated_residual, stream, gate, feature, rows, index, backend=backend)
+    return _figures(case, exact, run, 3 * stream.nbytes + 2 * rows.nbytes)
+
+
+def _spread_scores(backend: str, case: _Case) -> dict[str, Any]:
+    tokens = case.shape.queries
+    side = math.isqrt(tokens)
+    generator = torch.Generator(case.device).manual_seed(0)
+    score = torch.rand(case.shape.batch, tokens, device=case.device, generator=generator)
+    age = torch.randint(0, 3, score.shape, device=case.device, generator=generator, dtype=torch.int32)
+    # the tokens behind the largest square belong to no cell, like those of a text
+    options: dict[str, Any] = {"staleness": 0.25, "interval": 3, "size": 2, "bonus": 0.6}
+    exact = spread_scores(score.double(), age, (side, side), **options, backend="torch")
+    run = partial(spread_scores, score, age, (side, side), **options, backend=backend)
+    return _figures(case, exact, run, 2 * score.nbytes + age.nbytes)
 
 
 def _rows(case: _Case) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,9 +12,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from tocache.kernels.backends import VARIABLE
 from tocache.machine import about_machine, installed_version
 
-ABOUT = ("gpu", "torch", "cuda", "triton", "diffusers", "cache-dit", "tocache", "python", "commit", "command", "time")
+ABOUT = (
+    "gpu",
+    "kernels",
+    "torch",
+    "cuda",
+    "triton",
+    "diffusers",
+    "cache-dit",
+    "tocache",
+    "python",
+    "commit",
+    "command",
+    "time",
+)
 
 
 @cache
@@ -23,6 +38,7 @@ def about(device: torch.device) -> dict[str, Any]:
     versions = machine["versions"]
     return {
         "gpu": machine["hardware"],
+        "kernels": os.environ.get(VARIABLE, "auto"),
         "cuda": torch.version.cuda,
         "triton": installed_version("triton"),
         **{name: versions[name] for name in ("torch", "diffusers", "cache-dit", "tocache", "python")},

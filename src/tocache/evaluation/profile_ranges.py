@@ -22,8 +22,8 @@ MLP_PART = "MLP"
 BOTH_PART = "attention + MLP"  # where one module is both
 CHOOSING = "choosing tokens"
 READING = "attention scores"  # what tokens are ranked by, read off an attention's map
-MOVING = "gather, scatter"
-SERVING = "blending, forecast"  # and keeping
+MOVING = "gather, scatter"  # and the norm, where one kernel does both
+SERVING = "blending, forecast"  # and keeping; and gate and residual, where one kernel does both
 REST = "rest of blocks"  # norms, modulation, residuals
 OUTSIDE = "outside of blocks"
 PARTS = (ATTENTION_PART, MLP_PART, BOTH_PART, CHOOSING, READING, MOVING, SERVING, REST, OUTSIDE)
@@ -39,6 +39,8 @@ _METHODS = (
 _KERNELS = {
     "gather_rows": MOVING,
     "scatter_rows": MOVING,
+    "modulated_rows": MOVING,
+    "gated_residual": SERVING,
     "attention_column_sums": READING,
     "attention_entropy": READING,
 }
