@@ -13,7 +13,8 @@ from tocache.methods import METHODS, Method, Planned
 from tocache.methods.spec import make_method, parse_method
 from tocache.models.architectures import ARCHITECTURES, build_meta, is_here, meta_transformer
 from tocache.models.base import ModelFamily
-from tocache.models.costs import outside_weights
+from tocache.models.conditioned import conditioned
+from tocache.models.costs import outside_weights, weights_read
 from tocache.models.registry import FAMILIES, family_of
 from tocache.plan import (
     Anatomy,
@@ -215,15 +216,19 @@ def summarize(plan: Plan) -> PlanSummary:
     )
 
 
-def predictions_on(plan: Plan, processor: str, attained: float | None = None) -> tuple[Prediction, Prediction]:
-    """What a GPU would take for a plan, with exact attention scores and without; not measured.
+def predictions_on(plan: Plan, processor: str, attained: float | None = None) -> dict[str, Prediction]:
+    """What a GPU would take for a plan; not measured. The first is the plan as it is; the others are called by how
+    they differ: without exact attention scores, and also with modulations computed ahead where there are any.
 
     processor  its name in `PROCESSORS`; attained: the share of its peak that matrix products reach, None for all
 
     Raises UnknownNameError, OptionError.
     """
     limits = attaining(processor_named(processor), 1.0 if attained is None else attained)
-    return predict(plan, limits), predict(plan, limits, scores=False)
+    found = {"": predict(plan, limits), "without exact attention scores": predict(plan, limits, scores=False)}
+    if any(anatomy.ahead for anatomy in plan.anatomies):
+        found["and with modulations ahead"] = predict(plan, limits, scores=False, ahead=True)
+    return found
 
 
 def list_models() -> list[FamilySupport]:
@@ -298,7 +303,11 @@ def _anatomy(
     if side := getattr(pipe, "default_sample_size", None):
         shape = _with_side(shape, side // 2)
     anatomy = family.anatomy(transformer, shape)
-    return family, replace(anatomy, outside=outside_weights(transformer, anatomy.costs))
+    known = conditioned(family.name, transformer)
+    paths = () if known is None else known.paths
+    outside = outside_weights(transformer, anatomy.costs)
+    ahead = min(outside, weights_read(transformer.get_submodule(path) for path in paths))
+    return family, replace(anatomy, outside=outside, ahead=ahead)
 
 
 def _with_side(shape: Pass, side: int) -> Pass:

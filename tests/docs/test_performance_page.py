@@ -37,6 +37,6 @@ def test_the_predictions(row: list[str]) -> None:
     plan = plan_model(model, preset, pictures=int(count) // usual)
     slower = attaining(PROCESSORS["h100"], 0.6)
     predictions = [predict(plan, processor) for processor in (*PROCESSORS.values(), slower)]
-    predictions.append(predict(plan, slower, scores=False))
+    predictions += [predict(plan, slower, scores=False, ahead=ahead) for ahead in (False, True)]
     assert flops == f"{predictions[0].flops_speedup:.2f}×"
     assert ratios == [f"{prediction.realised_over_flops:.2f}" for prediction in predictions]

@@ -89,3 +89,4 @@ def test_the_floor_of_dit_is_its_modulation() -> None:
     assert family_of(transformer).name == "dit"
     assert modulation == 28 * 6 * 1152 * 1153
     assert modulation > 0.8 * plan.anatomies[0].outside
+    assert modulation < plan.anatomies[0].ahead < plan.anatomies[0].outside  # embeddings of time as well

@@ -59,6 +59,15 @@ def test_what_is_outside_takes_its_time_in_every_step() -> None:
     assert with_.realised_over_flops < without.realised_over_flops
 
 
+def test_what_is_computed_ahead_is_read_in_no_step() -> None:
+    anatomy = replace(linear(2, 9, 5, 7, outside=500), ahead=400)
+    plan = plan_of(anatomy, ALL, 2, 0)
+    ahead, as_ever = (predict(plan, TEN, ahead=one) for one in (True, False))
+    for name in ("by_step", "uncached_by_step"):
+        assert np.allclose(getattr(as_ever, name) - getattr(ahead, name), 2 * 400 / 1e3)
+    assert ahead.realised_over_flops > as_ever.realised_over_flops
+
+
 def test_kinds_of_steps_are_means_that_add_up_to_the_run() -> None:
     prediction = predict(plan_of(linear(2, 9, 50, 70, outside=30), ALL, 2, 0, 4, ALL), TEN)
     assert prediction.steps == {"full": 2, "partial": 2, "reuse": 1}

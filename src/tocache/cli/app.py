@@ -158,7 +158,7 @@ def plan(
             save(made, path)
     show_plan(made)
     if predictions is not None:
-        show_predictions(*predictions)
+        show_predictions(predictions)
     for what, (_, path) in saved.items():
         if path is not None:
             typer.echo(f"{what} saved: {path}")

@@ -13,8 +13,12 @@ from tocache.plan.roofline import UNCACHED, Prediction, Work
 _GIGA = 1e9
 
 
-def show_predictions(prediction: Prediction, without_scores: Prediction) -> None:
-    """Prints what a step of each kind asks of a GPU, and what the run would take there."""
+def show_predictions(predictions: Mapping[str, Prediction]) -> None:
+    """Prints what a step of each kind asks of a GPU, and what the run would take there.
+
+    The first prediction is that of the plan as it is, the others are called by how they differ from it.
+    """
+    prediction, *_ = predictions.values()
     console = Console(highlight=False, markup=False)
     processor = prediction.processor
     console.print()
@@ -27,9 +31,8 @@ def show_predictions(prediction: Prediction, without_scores: Prediction) -> None
         "kernels come near neither limit",
         style="bright_black",
     )
-    console.print(_sentence(prediction))
-    if without_scores.realised_speedup != prediction.realised_speedup:
-        console.print(f"without exact attention scores: {_sentence(without_scores)}")
+    for name, one in predictions.items():
+        console.print(f"{name}: {_sentence(one)}" if name else _sentence(one))
 
 
 def _table(prediction: Prediction) -> Table:

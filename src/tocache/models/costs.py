@@ -92,9 +92,16 @@ def token_cost(rows: int, tokens: int, *modules: Any) -> Cost:
 
 def outside_weights(transformer: Any, costs: Iterable[Cost]) -> int:
     """Parameters of no site: embeddings, modulation, the last projection. Lookup tables, read by the row, are none."""
-    tables = {id(module.weight) for module in transformer.modules() if isinstance(module, torch.nn.Embedding)}
-    every = sum(int(weight.numel()) for weight in transformer.parameters() if id(weight) not in tables)
-    return max(0, every - sum(cost.weights for cost in costs))
+    return max(0, weights_read([transformer]) - sum(cost.weights for cost in costs))
+
+
+def weights_read(modules: Iterable[Any]) -> int:
+    """Parameters of `modules`, each counted once; those of lookup tables are not."""
+    found: dict[int, int] = {}
+    for module in modules:
+        tables = {id(part.weight) for part in module.modules() if isinstance(part, torch.nn.Embedding)}
+        found |= {id(weight): int(weight.numel()) for weight in module.parameters() if id(weight) not in tables}
+    return sum(found.values())
 
 
 def flop_counter() -> FlopCounterMode:

@@ -88,6 +88,7 @@ class Anatomy:
     costs: tuple[Cost, ...]
     notes: tuple[str, ...] = ()  # what the FLOP convention leaves out or counts differently
     outside: int = field(default=0, compare=False)  # parameters of no site, read in every pass; 0 where not looked at
+    ahead: int = field(default=0, compare=False)  # of these, what can be read once for all steps of a run
     # the times of the run's steps, falling, as the scheduler gives them; empty before a run and where they do not fall
     times: tuple[float, ...] = field(default=(), repr=False, compare=False)
     index: Mapping[str, int] = field(init=False, repr=False, compare=False)

@@ -40,7 +40,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         **({"origin": dict(plan.origin)} if plan.origin else {}),
         "policy": plan.policy.to_dict(),
         "passes": [asdict(anatomy.shape) for anatomy in plan.anatomies],
-        "outside": [anatomy.outside for anatomy in plan.anatomies],
+        "outside": [[anatomy.outside, anatomy.ahead] for anatomy in plan.anatomies],
         "sites": [
             asdict(site) | {"costs": [asdict(anatomy.costs[i]) for anatomy in plan.anatomies]}
             for i, site in enumerate(plan.sites)
@@ -58,7 +58,7 @@ def plan_from_dict(data: Any) -> Plan:
         raise PlanFileError(f"plan version {data.get('version')!r} cannot be read; this release reads {VERSION}")
     try:
         sites = tuple(_site(entry) for entry in data["sites"])
-        outsides = data.get("outside", [0] * len(data["passes"]))
+        outsides = data.get("outside", [[0, 0]] * len(data["passes"]))
         anatomies = tuple(
             Anatomy(
                 family=data["family"],
@@ -68,8 +68,9 @@ def plan_from_dict(data: Any) -> Plan:
                 costs=tuple(Cost(**entry["costs"][p]) for entry in data["sites"]),
                 notes=tuple(data["notes"]),
                 outside=int(outside),
+                ahead=int(ahead),
             )
-            for p, (shape, outside) in enumerate(zip(data["passes"], outsides, strict=True))
+            for p, (shape, (outside, ahead)) in enumerate(zip(data["passes"], outsides, strict=True))
         )
         fresh, source = _integers(data["fresh"], np.int32), _integers(data["source"], np.int8)
         policy, origin = Policy.from_dict(data["policy"]), dict(data.get("origin", {}))

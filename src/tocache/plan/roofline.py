@@ -114,18 +114,21 @@ def attaining(processor: Processor, share: float) -> Processor:
     return replace(processor, name=name, flops_per_second=share * processor.flops_per_second)
 
 
-def predict(plan: Plan, processor: Processor, *, scores: bool = True) -> Prediction:
+def predict(plan: Plan, processor: Processor, *, scores: bool = True, ahead: bool = False) -> Prediction:
     """Seconds of every step of `plan`, and of the same run without a cache.
 
-    `scores` counts what exact attention scores take. Raises OptionError for a plan in 4-byte numbers, for which the
+    `scores` counts what exact attention scores take; `ahead` has the modulations of all steps computed before the
+    first, in both runs, and does not count that. Raises OptionError for a plan in 4-byte numbers, for which the
     peaks do not hold.
     """
     if any(anatomy.shape.itemsize != 2 for anatomy in plan.anatomies):
         raise OptionError("a prediction needs a plan in bf16 or fp16: the peaks that are known are of these")
     kinds = [plan.kind_of_step(step) for step in range(plan.steps)]
     flops = flops_by_site(plan.anatomies, plan.amounts) + (scores_by_site(plan) if scores else 0)
-    cached = _Run(plan, processor, flops, traffic(plan, scores=scores))
-    uncached = _Run(plan, processor, flops_by_site(plan.anatomies, everything(plan)), traffic_uncached(plan))
+    cached = _Run(plan, processor, flops, traffic(plan, scores=scores, ahead=ahead))
+    uncached = _Run(
+        plan, processor, flops_by_site(plan.anatomies, everything(plan)), traffic_uncached(plan, ahead=ahead)
+    )
     work = {UNCACHED: uncached.work([True] * plan.steps)}
     for kind in ("full", "partial", "reuse"):
         if kind in kinds:
@@ -148,9 +151,8 @@ class _Run:
         self.seconds = processor.seconds(flops, moved.by_site)
         self.bound = self.seconds > flops / processor.flops_per_second
         # of the parameters outside it is not told which are applied to tokens; most are applied to the rows
-        parameters = np.array([anatomy.outside for anatomy in plan.anatomies])
         rows = np.array([anatomy.shape.rows for anatomy in plan.anatomies])
-        self.flops_outside = np.where(moved.outside > 0, 2 * rows * parameters, 0)  # (steps, passes)
+        self.flops_outside = rows * moved.outside  # (steps, passes): 2 for each parameter, of 2 bytes
         self.outside = processor.seconds(self.flops_outside, moved.outside)
         self.outside_bound = self.outside > self.flops_outside / processor.flops_per_second
         self.by_step = self.seconds.sum(axis=(1, 2)) + self.outside.sum(axis=1)

@@ -43,20 +43,24 @@ class Traffic:
         return self.weights + self.activations + self.cache
 
 
-def traffic(plan: Plan, *, scores: bool = True) -> Traffic:
-    """What running `plan` moves; `scores` counts a second look at the attentions that tokens are ranked by."""
-    moved = _computing(plan, plan.amounts)
+def traffic(plan: Plan, *, scores: bool = True, ahead: bool = False) -> Traffic:
+    """What running `plan` moves.
+
+    `scores` counts a second look at the attentions that tokens are ranked by; `ahead` leaves out what can be read once
+    for all steps of a run.
+    """
+    moved = _computing(plan, plan.amounts, ahead)
     assert plan.source is not None
     outside = np.where(plan.source >= 0, 0, moved.outside)
     return Traffic(moved.weights, moved.activations + _blending(plan, scores), _caching(plan), outside)
 
 
-def traffic_uncached(plan: Plan) -> Traffic:
-    """What the same run moves without a cache."""
-    return _computing(plan, everything(plan))
+def traffic_uncached(plan: Plan, *, ahead: bool = False) -> Traffic:
+    """What the same run moves without a cache; `ahead` as in `traffic`."""
+    return _computing(plan, everything(plan), ahead)
 
 
-def _computing(plan: Plan, amounts: Table) -> Traffic:
+def _computing(plan: Plan, amounts: Table, ahead: bool) -> Traffic:
     """What the modules of the sites move, and the blocks that add what they give to the stream."""
     size, tokens, token = _sizes(plan)
     weights, moved, shared = (
@@ -70,7 +74,7 @@ def _computing(plan: Plan, amounts: Table) -> Traffic:
     activations += fresh * 2 * token  # the norm before the site, or the gathering of its tokens
     activations += added * tokens * 2 * token  # the stream that its output is added to, read and written
     activations += (added & (amounts == ALL)) * tokens * token  # the output; one that is served is the cache's
-    outside = size * np.array([anatomy.outside for anatomy in plan.anatomies])
+    outside = size * np.array([anatomy.outside - ahead * anatomy.ahead for anatomy in plan.anatomies])
     nothing = np.zeros_like(activations)
     return Traffic(computes * weights, activations, nothing, np.broadcast_to(outside, amounts.shape[:2]))
 
