@@ -34,7 +34,8 @@ _BETWEEN = (("audio_to_video_attn", HEARING, AUDIO), ("video_to_audio_attn", SEE
 class AudioVideo:
     """A block of two streams: the video's modules, and the sound's, of so many channels, beside them.
 
-    The attentions to the other stream rotate their queries and have norms that both read: they are computed whole.
+    The attentions to the other stream rotate their queries and have norms that both read: they are computed whole. What
+    they attend to is drawn at the same time, and no text that stays as it is: to a method they are self-attention.
     """
 
     audio_width: int = 0
@@ -55,7 +56,7 @@ class AudioVideo:
         ]
         own, text, mlps = zip(*streams, strict=True)
         between = [
-            Site(f"{path}.{name}", CROSS_ATTENTION, group, **audio if group == SEEING else place, rows=False)
+            Site(f"{path}.{name}", SELF_ATTENTION, group, **audio if group == SEEING else place, rows=False)
             for name, group, _ in _BETWEEN
         ]
         return [*own, *text, *between, *mlps]
