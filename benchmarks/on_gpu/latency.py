@@ -94,10 +94,10 @@ def _prepared(subject: Subject, options: Options, way: str, multiple: int) -> It
     """The cache on one pipeline, and both compiled where that is the way; afterwards both are as they were."""
     ahead: dict[str, Any] = {"modulate_ahead": True} if options.ahead else {}
     compiled = _options_of(way, options.tiny)
-    tocache.enable(subject.cached, subject.target.preset, **ahead)
-    if options.ahead:
-        tocache.enable(subject.plain, tocache.Uncached(), **ahead)
     try:
+        tocache.enable(subject.cached, subject.target.preset, **ahead)
+        if options.ahead:
+            tocache.enable(subject.plain, tocache.Uncached(), **ahead)
         if compiled is not None:
             tocache.compile(subject.cached, multiple=multiple, most=_MOST, **compiled)
             if options.ahead:

@@ -80,6 +80,13 @@ def test_loops_in_turns(run: Run, row: str) -> None:
 
 
 @pytest.mark.slow
+def test_modulations_ahead_where_there_are_any(run: Run) -> None:
+    failed, fine = run("latency", "--rows", "pixart-512,dit-256-2", "--ways", "eager", "--ahead")
+    assert "modulate_ahead=True is not allowed" in failed["error"]
+    assert (fine["error"], fine["ahead"]) == ("", "True")
+
+
+@pytest.mark.slow
 def test_compiled_against_compiled(run: Run) -> None:
     (compiled,) = run("latency", "--rows", "dit-256-2", "--ways", "compiled", "--multiple", "8")
     assert compiled["error"] == ""
