@@ -19,7 +19,7 @@ from tocache.errors import (
 from tocache.methods import FORA, Planned, ToCa, Uncached
 from tocache.models.architectures import ARCHITECTURES, build_from_config, build_meta, is_here, meta_transformer
 from tocache.plan import flops_planned, flops_uncached, load_plan
-from tocache.planning import list_models, method_from, plan_model, replan, summarize, usual_steps, write_plan
+from tocache.planning import method_from, plan_model, replan, summarize, usual_steps, write_plan
 
 DIT, PIXART, FLUX = "dit-xl-2-256", "pixart-xl-2-256", "flux-dev-1024"
 
@@ -203,14 +203,3 @@ def test_a_model_that_the_hub_does_not_give(monkeypatch: pytest.MonkeyPatch) -> 
 def test_unwritable_plan(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="cannot be written: No such file"):
         write_plan(plan_model(PIXART), tmp_path / "missing" / "plan.json")
-
-
-def test_every_family_is_listed_with_what_it_supports() -> None:
-    listed = {family.family: family for family in list_models()}
-    assert set(listed) >= {"dit", "pixart", "flux"}
-    assert listed["pixart"].partial == ("self-attention", "cross-attention", "mlp")
-    assert listed["flux"].whole == ("self-attention",)
-    assert listed["pixart"].scores == ("influence", "entropy")
-    assert listed["dit"].scores == ("influence",)
-    assert "paper-n4" in listed["flux"].presets
-    assert listed["flux"].architectures == (FLUX,)

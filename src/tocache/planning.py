@@ -11,11 +11,11 @@ from tocache.demo import DEMO_NAMES, load_demo
 from tocache.errors import OptionError, PlanMismatchError, UnknownNameError
 from tocache.methods import METHODS, Method, Planned
 from tocache.methods.spec import make_method, parse_method
-from tocache.models.architectures import ARCHITECTURES, build_meta, is_here, meta_transformer
+from tocache.models.architectures import meta_transformer
 from tocache.models.base import ModelFamily
 from tocache.models.conditioned import conditioned
 from tocache.models.costs import outside_weights, weights_read
-from tocache.models.registry import FAMILIES, family_of
+from tocache.models.registry import family_of
 from tocache.plan import (
     Anatomy,
     Pass,
@@ -56,23 +56,6 @@ class PlanSummary:
     def ratio(self) -> float:
         """FLOPs uncached ÷ FLOPs planned."""
         return self.flops_uncached / self.flops_planned
-
-
-@dataclass(frozen=True)
-class FamilySupport:
-    """What one model family supports."""
-
-    family: str
-    classes: tuple[str, ...]  # diffusers' transformer classes
-    architectures: tuple[str, ...]  # known to `plan_model` by name
-    partial: tuple[str, ...]  # kinds of site of which single tokens can be computed
-    whole: tuple[str, ...]  # kinds of site that are computed whole or not at all
-    scores: tuple[str, ...]  # base scores read off its attention maps
-    recipes: dict[str, str]  # name → where its constants come from
-    presets: dict[str, str]
-    methods: tuple[str, ...]
-    default_steps: int
-    default_guidance: float
 
 
 def method_from(
@@ -231,11 +214,6 @@ def predictions_on(plan: Plan, processor: str, attained: float | None = None) ->
     return found
 
 
-def list_models() -> list[FamilySupport]:
-    """The model families of which the installed diffusers has a class, and what each supports."""
-    return [_support(family) for family in FAMILIES.values() if any(map(is_here, family.classes))]
-
-
 def dtype_name(dtype: str) -> str:
     """torch's name of a dtype: bf16 → bfloat16. Raises UnknownNameError."""
     name = DTYPES.get(dtype, dtype)
@@ -315,30 +293,3 @@ def _with_side(shape: Pass, side: int) -> Pass:
     for joined in tokens.keys() & {JOINT, IMAGE_FIRST}:
         tokens[joined] = tokens["image"] + tokens["text"]
     return replace(shape, tokens=tokens, grid=(side, side))
-
-
-def _support(family: ModelFamily) -> FamilySupport:
-    own = {name: a.transformer for name, a in ARCHITECTURES.items() if a.family == family.name}
-    names = tuple(name for name, transformer in own.items() if is_here(transformer))
-    sites = _anatomy_of(family, names[0]).sites if names else ()
-    scores = ("influence",) * any(s.self_map for s in sites) + ("entropy",) * any(s.cross_map for s in sites)
-    partial = tuple(dict.fromkeys(s.kind for s in sites if s.rows))
-    return FamilySupport(
-        family=family.name,
-        classes=family.classes,
-        architectures=names,
-        partial=partial,
-        whole=tuple(dict.fromkeys(s.kind for s in sites if not s.rows)),
-        scores=scores,
-        recipes={recipe.name: recipe.source for recipe in family.recipes},
-        presets={name: known.source for name, known in PRESETS.items() if known.family == family.name},
-        methods=tuple(METHODS),
-        default_steps=family.default_steps,
-        default_guidance=family.default_guidance,
-    )
-
-
-def _anatomy_of(family: ModelFamily, architecture: str) -> Anatomy:
-    transformer = build_meta(architecture)
-    shape = family.default_pass(transformer, pictures=1, guided=True, itemsize=2)
-    return family.anatomy(transformer, shape)

@@ -178,7 +178,7 @@ app.add_typer(analyze, name="analyze")
 def models() -> None:
     """List the supported model families, what each supports, and its presets."""
     from tocache.cli.show import show_models
-    from tocache.planning import list_models
+    from tocache.supported import list_models
 
     show_models(list_models())
 

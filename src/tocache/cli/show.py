@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tocache.doctor import Diagnosis
     from tocache.generation import Generated
     from tocache.plan import Plan
-    from tocache.planning import FamilySupport
+    from tocache.supported import FamilySupport
 
 # One style per character of LEVELS: nothing, little … much, all.
 STYLES = dict(zip(LEVELS, ("bright_black", "cyan", "blue", "bold blue", "red"), strict=True))
