@@ -1,4 +1,4 @@
-"""The engine: one per transformer. It wires the model, follows its forwards, and owns the run."""
+"""The engine: one per transformer. It follows its forwards, owns the run, and gives the warnings."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import torch
 from tocache.engine.ahead import Ahead
 from tocache.engine.deferred import settled
 from tocache.engine.graphs import Compiled, StepGraphs
-from tocache.engine.intercept import Call, Handler, intercept, plain_class, release
-from tocache.engine.layers import layer_of
+from tocache.engine.intercept import Call, intercept, plain_class, release
 from tocache.engine.model_facts import refuse_training
 from tocache.engine.record import Record
-from tocache.engine.regions import BlockHandler, RegionLayer
+from tocache.engine.regions import BlockHandler
 from tocache.engine.run import Planner, Run, clock_of
 from tocache.engine.visit import ModuleHandler
-from tocache.engine.wiring import Conditioned, Family, Guidance, TokenWise
-from tocache.errors import AttachError, RunError, TocacheWarning
-from tocache.plan.anatomy import REGION, Anatomy
+from tocache.engine.wires import Callers, Wires
+from tocache.engine.wiring import Conditioned, Family, Guidance
+from tocache.errors import RunError, TocacheWarning
+from tocache.plan.anatomy import Anatomy
 from tocache.plan.plan import Plan
 
 FEW_STEPS = 8
@@ -37,7 +37,7 @@ class Engine:
     `others` are transformers built alike that take turns with it within a run, as in Wan 2.2. What is `conditioned` is
     computed for all steps of a run at once.
 
-    Raises AttachError where a module is not where the family says it is, or one of `others` is built otherwise.
+    Raises AttachError as `Wires` does.
     """
 
     def __init__(
@@ -64,91 +64,29 @@ class Engine:
         self.on_step: list[Callable[[Record], None]] = []
         self.on_output: list[OutputListener] = []
         self._signature = inspect.signature(plain_class(transformer).forward)
-        self._wired: dict[tuple[int, str], torch.nn.Module] = {}  # by the transformer's number and the path
-        self._handlers: dict[str, Handler]
-        self._regions: dict[str, Handler] = {}
-        self._chunkable: dict[str, str]  # block path → site whose module it may call in chunks
         self._warned: set[str] = set()
         self._plans: dict[tuple[Any, ...], Plan] = {}
-        self._find_handlers()
+        callers = Callers(self._call_module, self._call_conditioned, self._call_block)
+        self.wires = Wires(family, self.transformers, conditioned, callers)
 
     # ── wiring ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _find_handlers(self) -> None:
-        layers = self._layers = self.family.layers(self.transformer)
-        self._handlers, self._chunkable = {}, {}
-        for other in self.transformers[1:]:
-            if self.family.layers(other) != layers:
-                raise AttachError(f"the pipeline's two {plain_class(other).__name__} are not built alike")
-        for wiring in layers:
-            for path, handler in layer_of(wiring).handlers().items():
-                self._module(path)
-                self._handlers[path] = partial(self._call_module, handler)
-            if isinstance(wiring, TokenWise):
-                self._chunkable[wiring.module.rpartition(".")[0]] = wiring.site
-        for path in () if self.conditioned is None else self.conditioned.paths:
-            self._module(path)
-            self._handlers[path] = partial(self._call_conditioned, path)
 
     def attach(self) -> None:
         """Wires the model."""
         for transformer in self.transformers:
             intercept(transformer, {"__call__": partial(self._call_transformer, transformer)}, owner=self.owner)
-        self._wire()
+        self.wires.put_up()
 
     def detach(self) -> None:
         """Undoes `attach`, and frees everything cached."""
         self.close()
-        self._unwire()
+        self.wires.take_down()
         for transformer in self.transformers:
             release(transformer)
 
-    def _unwire(self) -> None:
-        for module in self._wired.values():
-            release(module)
-        self._wired.clear()
-
     def _follow_layers(self) -> None:
-        """Wires the sites that the model has now."""
-        if self.family.layers(self.transformer) != self._layers:  # an IP-Adapter came or went: attentions return more
-            self._unwire()
-            self._find_handlers()
+        if self.wires.follow():
             self._plans.clear()
-        self._wire()
-
-    def _wire(self) -> None:
-        """Intercepts the modules that stand at the wired paths now: a LoRA may have put others there."""
-        wanted = self._handlers | self._regions
-        for (number, path), module in list(self._wired.items()):
-            if path not in wanted or self._module(path, number) is not module:
-                release(self._wired.pop((number, path)))
-        for number in range(len(self.transformers)):
-            for path, handler in wanted.items():
-                if (number, path) not in self._wired:
-                    module = self._wired[number, path] = self._module(path, number)
-                    intercept(module, {"__call__": handler})
-
-    def _wire_regions(self, plan: Plan) -> None:
-        stacks = {stack.path: stack for stack in self.family.stacks(self.transformer)}
-        for number, path in list(self._wired):
-            if path in self._regions:  # their handlers belong to the regions of another plan
-                release(self._wired.pop((number, path)))
-        self._regions = {}
-        for site in (s for s in plan.sites if s.kind == REGION):
-            paths = [f"{site.stack}.{b}" for b in range(site.block, site.block + site.span)]
-            layer = RegionLayer(site, stacks[site.stack], [self._module(path) for path in paths])
-            for position, path in enumerate(paths):
-                self._regions[path] = partial(self._call_block, layer.handler(position))
-        self._wire()
-
-    def _module(self, path: str, number: int = 0) -> torch.nn.Module:
-        try:
-            return self.transformers[number].get_submodule(path)
-        except AttributeError as error:
-            name = plain_class(self.transformer).__name__
-            raise AttachError(
-                f"{name} has no module {path!r}, where its family {self.family.name!r} says one is"
-            ) from error
 
     def compile(self, how: Compiled | None, other: Engine | None = None) -> None:
         """From the next run on steps are compiled, or, by None, run as they are.
@@ -259,18 +197,12 @@ class Engine:
         if not run.new_plan:
             return
         run.new_plan = False
-        if any(site.kind == REGION for site in run.plan.sites) or self._regions:
-            self._wire_regions(run.plan)
-        run.refused = {
-            run.plan.anatomies[0].index[site] for path, site in self._chunkable.items() if self._is_chunked(path)
-        }
+        self.wires.follow_regions(run.plan)
+        run.refused = {run.plan.anatomies[0].index[site] for site in self.wires.chunked()}
         if run.refused:
             self._warn("chunked feed-forwards call their MLP with part of the tokens: those MLPs are not cached")
         if run.plan.steps <= FEW_STEPS:
             self._warn(f"a run of {run.plan.steps} steps leaves caching little to save")
-
-    def _is_chunked(self, path: str) -> bool:
-        return getattr(self._module(path), "_chunk_size", None) is not None
 
     def _call_module(self, handler: ModuleHandler, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run = self.run
