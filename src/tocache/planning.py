@@ -13,7 +13,6 @@ from tocache.methods import METHODS, Method, Planned
 from tocache.methods.spec import make_method, parse_method
 from tocache.models.architectures import meta_transformer
 from tocache.models.base import ModelFamily
-from tocache.models.conditioned import conditioned
 from tocache.models.costs import outside_weights, weights_read
 from tocache.models.registry import family_of
 from tocache.plan import (
@@ -281,7 +280,7 @@ def _anatomy(
     if side := getattr(pipe, "default_sample_size", None):
         shape = _with_side(shape, side // 2)
     anatomy = family.anatomy(transformer, shape)
-    known = conditioned(family.name, transformer)
+    known = family.conditioned(transformer)
     paths = () if known is None else known.paths
     outside = outside_weights(transformer, anatomy.costs)
     ahead = min(outside, weights_read(transformer.get_submodule(path) for path in paths))

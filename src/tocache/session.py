@@ -13,7 +13,6 @@ from tocache.engine.graphs import Compiled
 from tocache.engine.intercept import owner_of
 from tocache.errors import NotEnabledError, OptionError, RunError, UnsupportedModelError
 from tocache.methods import Method, Planned
-from tocache.models.conditioned import conditioned
 from tocache.models.registry import family_of
 from tocache.plan.anatomy import Anatomy
 from tocache.plan.plan import Plan
@@ -121,7 +120,7 @@ class Session:
     def _engine_of(self, transformer: Any) -> Engine:
         others = () if transformer is self.target else transformers_of(self.target)[1:]
         family = family_of(transformer)
-        ahead = conditioned(family.name, transformer) if self.modulate_ahead else None
+        ahead = family.conditioned(transformer) if self.modulate_ahead else None
         return Engine(transformer, family, self.plan, owner=self, others=others, conditioned=ahead)
 
     def plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:

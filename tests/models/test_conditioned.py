@@ -10,7 +10,6 @@ from diffusers import EulerDiscreteScheduler, HeunDiscreteScheduler
 
 import tocache
 from tocache.errors import OptionError
-from tocache.models.conditioned import conditioned
 from tocache.models.registry import family_of
 
 from ..conftest import CASES, Case
@@ -53,7 +52,7 @@ def test_single_precision_too(conditioned_case: Case) -> None:
 
 def test_every_projection_runs_once_a_run(conditioned_case: Case) -> None:
     case, pipe = conditioned_case, conditioned_case.make()
-    paths = conditioned(family_of(pipe.transformer).name, pipe.transformer).paths
+    paths = family_of(pipe.transformer).conditioned(pipe.transformer).paths
     calls = dict.fromkeys(paths, 0)
 
     def count(path: str) -> Any:
@@ -74,7 +73,7 @@ def test_every_projection_runs_once_a_run(conditioned_case: Case) -> None:
 def test_no_product_of_a_block_with_the_condition_is_forgotten(conditioned_case: Case) -> None:
     """All linear layers whose input has no axis of tokens are the embeddings' or computed ahead."""
     case, pipe = conditioned_case, conditioned_case.make()
-    found = conditioned(family_of(pipe.transformer).name, pipe.transformer)
+    found = family_of(pipe.transformer).conditioned(pipe.transformer)
     seen: set[str] = set()
     for path, module in pipe.transformer.named_modules():
         if isinstance(module, torch.nn.Linear):

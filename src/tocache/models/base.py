@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from tocache.engine.intercept import plain_class
-from tocache.engine.wiring import Guidance, Layer, Stack
+from tocache.engine.wiring import Conditioned, Guidance, Layer, Stack
 from tocache.plan.anatomy import Anatomy, Pass
 from tocache.plan.budget import Budget
 from tocache.plan.policy import Policy
@@ -68,6 +68,13 @@ class ModelFamily(ABC):
     def present(self, transformer: Any, arguments: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
         """(rows, tokens) bool by group: which tokens are no padding; without the groups that have none."""
         return {}
+
+    def conditioned(self, transformer: Any) -> Conditioned | None:
+        """What `modulate_ahead` may compute for all steps at once; None where no block has a projection of its own.
+
+        PixArt, Open-Sora and others share one among all blocks: that costs no more than one of DiT's 28.
+        """
+        return None
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
         """What the batches of a pipeline's call mean; rows are independent where nothing else is known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tocache.engine.wiring import Guidance
+from tocache.engine.wiring import Conditioned, Guidance
 from tocache.models.base import in_two_passes, unpublished
 from tocache.models.flux import Flux
 from tocache.plan.anatomy import MLP, PARALLEL
@@ -22,6 +22,9 @@ class Chroma(Flux):
     default_steps = 35
     default_guidance = 5.0
     notes = ("norms and modulation are not counted",)
+
+    def conditioned(self, transformer: Any) -> Conditioned | None:
+        return None  # the small network has no block's own projection
 
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
         return in_two_passes(arguments)

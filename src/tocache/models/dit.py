@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tocache.engine.wiring import Attention, Guidance, Layer, Stack, TokenWise
+import torch
+
+from tocache.engine.wiring import Attention, Conditioned, Guidance, Layer, Stack, TokenWise
 from tocache.models.base import ModelFamily, in_one_batch, itemsize_of, patched, width_of
 from tocache.models.costs import attention_cost, token_cost
 from tocache.plan.anatomy import COND_UNCOND, MLP, SELF_ATTENTION, Anatomy, Cost, Pass, Site
@@ -70,6 +72,13 @@ class DiT(ModelFamily):
         rows, halves = (2 * pictures, COND_UNCOND) if guided else (pictures, None)
         return Pass(rows, {"image": side * side}, (side, side), halves, itemsize=itemsize)
 
+    def conditioned(self, transformer: Any) -> Conditioned:
+        # each block has an embedding of its own; the output takes that of the first
+        norms = [f"{STACK}.{b}.norm1" for b in range(len(transformer.transformer_blocks))]
+        projections: dict[str, tuple[str, ...]] = {f"{norm}.emb": (f"{norm}.linear",) for norm in norms}
+        projections[f"{norms[0]}.emb"] += ("proj_out_1",)
+        return Conditioned("timestep", ("class_labels",), projections, _embed)
+
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
         return in_one_batch(arguments, COND_UNCOND)
 
@@ -108,3 +117,8 @@ class DiT(ModelFamily):
                 token=rows * (4 * width * inner + 6 * inner),
             ),
         )
+
+
+def _embed(module: Any, arguments: Mapping[str, Any], dtype: torch.dtype) -> torch.Tensor:
+    embedded: torch.Tensor = module(arguments["timestep"], arguments["class_labels"], hidden_dtype=dtype)
+    return embedded

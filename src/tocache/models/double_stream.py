@@ -106,3 +106,9 @@ def packed_pass(transformer: Any, arguments: Mapping[str, Any]) -> Pass:
 def image_first_tokens(image: int, text: int) -> dict[str, int]:
     """Tokens by group, where both streams attend together and are then joined, the image first."""
     return joint_tokens(image, text) | {IMAGE_FIRST: image + text}
+
+
+def modulations(stack: str, depth: int) -> tuple[str, ...]:
+    """The projections to scale, shift and gate in the blocks of a stack, and that of the model's output."""
+    norms = [f"{stack}.{b}.{norm}" for b in range(depth) for norm in ("norm1", "norm1_context")]
+    return (*(f"{norm}.linear" for norm in norms), "norm_out.linear")

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from tocache.engine.wiring import Attention, Guidance, Layer, Stack
+import torch
+
+from tocache.engine.wiring import Attention, Conditioned, Guidance, Layer, Stack
 from tocache.models.base import ModelFamily, in_two_passes, width_of
-from tocache.models.double_stream import DoubleStream, joint_tokens, packed_pass
+from tocache.models.double_stream import DoubleStream, joint_tokens, modulations, packed_pass
 from tocache.models.single_stream import SingleStream
 from tocache.plan.anatomy import CROSS_ATTENTION, MLP, PARALLEL, Anatomy, Cost, Pass, Site
 from tocache.plan.budget import Budget
@@ -68,6 +70,11 @@ class Flux(ModelFamily):
     def default_pass(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> Pass:
         return Pass(pictures, joint_tokens(64 * 64, 512), (64, 64), itemsize=itemsize)
 
+    def conditioned(self, transformer: Any) -> Conditioned | None:
+        singles = (f"{SINGLE}.{b}.norm.linear" for b in range(len(transformer.single_transformer_blocks)))
+        projections = {"time_text_embed": (*modulations(DOUBLE, len(transformer.transformer_blocks)), *singles)}
+        return Conditioned("timestep", ("guidance", "pooled_projections"), projections, _embed, per=1000)
+
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
         return in_two_passes(arguments, "true_cfg_scale")
 
@@ -111,3 +118,10 @@ def _adapters(transformer: Any, block: int) -> int:
     if not hasattr(getattr(transformer.transformer_blocks[block].attn, "processor", None), "to_k_ip"):
         return 0
     return sum(layer.num_image_text_embeds for layer in transformer.encoder_hid_proj.image_projection_layers)
+
+
+def _embed(module: Any, arguments: Mapping[str, Any], dtype: torch.dtype) -> torch.Tensor:
+    """The pipelines divide the time by 1000, and the model multiplies it again."""
+    numbers = [arguments[name] for name in ("timestep", "guidance") if arguments[name] is not None]
+    embedded: torch.Tensor = module(*(number.to(dtype) * 1000 for number in numbers), arguments["pooled_projections"])
+    return embedded

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tocache.engine.wiring import Attention, Guidance, Layer, Stack
+import torch
+
+from tocache.engine.wiring import Attention, Conditioned, Guidance, Layer, Stack
 from tocache.models.base import ModelFamily, in_one_batch, itemsize_of, patched, unpublished, width_of
 from tocache.models.costs import attention_cost
-from tocache.models.double_stream import DoubleStream, joint_tokens
+from tocache.models.double_stream import DoubleStream, joint_tokens, modulations
 from tocache.plan.anatomy import MLP, SELF_ATTENTION, UNCOND_COND, Anatomy, Cost, Pass, Site
 
 STACK = "transformer_blocks"
@@ -52,6 +54,10 @@ class SD3(ModelFamily):
         rows, halves = (2 * pictures, UNCOND_COND) if guided else (pictures, None)
         return Pass(rows, joint_tokens(side * side, TEXT_TOKENS), (side, side), halves, itemsize=itemsize)
 
+    def conditioned(self, transformer: Any) -> Conditioned:
+        projections = modulations(STACK, len(transformer.transformer_blocks))
+        return Conditioned("timestep", ("pooled_projections",), {"time_text_embed": projections}, _embed)
+
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
         return in_one_batch(arguments, UNCOND_COND)
 
@@ -75,3 +81,8 @@ class SD3(ModelFamily):
 
     def _kind(self, block: Any) -> DoubleStream:
         return replace(BLOCK if block.attn2 is None else DUAL, last=block.context_pre_only)
+
+
+def _embed(module: Any, arguments: Mapping[str, Any], dtype: torch.dtype) -> torch.Tensor:
+    embedded: torch.Tensor = module(arguments["timestep"], arguments["pooled_projections"])
+    return embedded
