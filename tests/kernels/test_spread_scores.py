@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
-from tocache.kernels import spread_scores
-from tocache.tokens import add_staleness, spread_bonus
+from tocache.kernels import cell_bonus, spread_scores
+from tocache.tokens import add_staleness
 
 from .places import BACKENDS, PLACE
 
@@ -75,6 +75,6 @@ def test_the_reference_is_what_tokens_have() -> None:
     score = scores(2, 4 + 12).float()
     age = torch.arange(16, dtype=torch.int32, device=PLACE).expand(2, -1)
     aged = add_staleness(score, age, weight=0.25, interval=3)
-    image = spread_bonus(aged[:, 4:], (3, 4), size=2, weight=0.6)
+    image = cell_bonus(aged[:, 4:], (3, 4), size=2, bonus=0.6)
     found = spread_scores(score, age, (3, 4), **SETTINGS, before=4, backend="torch")
     assert torch.equal(found, torch.cat([aged[:, :4], image], dim=1))

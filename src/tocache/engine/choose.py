@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,6 @@ from tocache.tokens import (
     score_similarity,
     select_from_clusters,
     select_top,
-    spread_bonus,
 )
 
 Draw = Callable[[int, torch.device], torch.Tensor]
@@ -59,17 +59,21 @@ def choose(
         if present is not None:  # of length 1 over the tokens that there are
             base = F.normalize(base.masked_fill(~present, 0.0), dim=1)
         score = score + weight * base if is_sum else score * base**weight
-    ages = cache.fresh_at[home] if policy.staleness else None
-    # a choice at step t counts the steps before it: a token that was fresh at t − 1 has age 0
-    age = step - 1 - (cache.full_at[home] if ages is None else ages)
-    image = plan.anatomies[number].before_image(plan.sites[i]) if policy.spread and shape.grid is not None else None
-    if image is not None and is_sum:
-        score = _age_and_spread(score, age, plan, number, image)
-    elif policy.staleness:
-        weigh = add_staleness if is_sum else multiply_staleness
-        score = weigh(score, age, weight=policy.staleness, interval=policy.interval)
-    if image is not None and not is_sum:
-        score = _spread(score, plan, number, image)
+    age: torch.Tensor | int = 0
+    if policy.staleness:
+        ages = cache.fresh_at[home]
+        # a choice at step t counts the steps before it: a token that was fresh at t − 1 has age 0
+        age = step - 1 - (cache.full_at[home] if ages is None else ages)
+    if policy.staleness and not is_sum:
+        score = multiply_staleness(score, age, weight=policy.staleness, interval=policy.interval)
+    added = policy.staleness if is_sum else 0.0
+    before = plan.anatomies[number].before_image(plan.sites[i]) if policy.spread and shape.grid is not None else None
+    if before is not None and shape.grid is not None:  # s3 and s4 in one
+        size, bonus = policy.spread_size, policy.spread
+        options: dict[str, Any] = {"interval": policy.interval, "size": size, "bonus": bonus, "before": before}
+        score = spread_scores(score, age, shape.grid, staleness=added, **options)
+    elif added:
+        score = add_staleness(score, age, weight=added, interval=policy.interval)
     if present is not None:
         score = score.masked_fill(~present, -torch.inf)
     return select_top(score, count) if clusters is None else select_from_clusters(score, clusters, count)
@@ -107,28 +111,3 @@ def _base_score(
     else:
         score = score_similarity(x, cache.newest(i))
     return merge_halves(score, how="mean") if together else score
-
-
-def _age_and_spread(score: torch.Tensor, age: torch.Tensor | int, plan: Plan, number: int, before: int) -> torch.Tensor:
-    """s3 and s4 in one: both are sums and products with the same score of each token."""
-    policy, grid = plan.policy, plan.anatomies[number].shape.grid
-    assert grid is not None
-    return spread_scores(
-        score,
-        age,
-        grid,
-        staleness=policy.staleness,
-        interval=policy.interval,
-        size=policy.spread_size,
-        bonus=policy.spread,
-        before=before,
-    )
-
-
-def _spread(score: torch.Tensor, plan: Plan, number: int, before: int) -> torch.Tensor:
-    """The bonus of s4, on the image tokens; text tokens of a joint stream keep their score."""
-    shape, policy = plan.anatomies[number].shape, plan.policy
-    assert shape.grid is not None
-    after = before + shape.tokens["image"]
-    image = spread_bonus(score[:, before:after], shape.grid, size=policy.spread_size, weight=policy.spread)
-    return torch.cat([score[:, :before], image, score[:, after:]], dim=1)  # (rows, tokens)

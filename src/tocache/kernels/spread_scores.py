@@ -78,7 +78,13 @@ def spread_scores_torch(
 
 
 def cell_bonus(score: torch.Tensor, grid: Sequence[int], size: int, bonus: float) -> torch.Tensor:
-    """(B, N) like `score`, whose tokens fill `grid`: the best token of every cell times 1 + `bonus`."""
+    """ToCa's s4: the best token of every cell of the grid gets its score times 1 + `bonus`.
+
+    `score` (B, N) floating; N tokens lie row-major on `grid`, (H, W) or per frame on (T, H, W). Cells are
+    `size` × `size` tokens; those at the right and lower edge are smaller where `size` does not divide the grid.
+    Among equal scores the first of the cell wins, row-major. A negative score is multiplied too, and falls, as
+    published. Returns a new tensor like `score`. A `grid` that does not hold N tokens raises RuntimeError.
+    """
     height, width = grid[-2:]
     frames = score.reshape(score.shape[0] * prod(grid[:-2]), height, width)  # (B, N) -> (B·T, H, W)
     # max_pool2d pads with −∞ by itself (ceil_mode) and takes the first of equal maxima

@@ -15,7 +15,6 @@ from tocache.tokens.scores import (
     score_value_norm,
 )
 from tocache.tokens.select import select_top
-from tocache.tokens.spread import spread_bonus
 
 __all__ = [
     "add_staleness",
@@ -33,5 +32,4 @@ __all__ = [
     "score_value_norm",
     "select_from_clusters",
     "select_top",
-    "spread_bonus",
 ]
