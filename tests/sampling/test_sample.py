@@ -185,11 +185,26 @@ class TestPoison:
         draw(tmp_path, drawer, prompts=given)
         assert drawer.calls == [("prompt 4", "prompt 4", "prompt 6", "prompt 7")]
 
-    def test_too_much_of_it_ends_the_run(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("ahead", [0, 1, 2], ids="{} batches ahead".format)
+    def test_too_much_of_it_ends_the_run(self, tmp_path: Path, ahead: int) -> None:
         given = prompts(NUM, at_1="poison", at_5="poison", at_9="poison")
+
+        class Ahead(Here):
+            """Has always drawn `ahead` batches more than it has given away."""
+
+            def draw(self, batches: Any) -> Any:
+                for batch in batches:
+                    self._waiting.append(self._begin(batch))
+                    if len(self._waiting) > ahead:
+                        yield self._first()
+                while self._waiting:
+                    yield self._first()
+
         with pytest.raises(SamplingError, match=r"2 prompts could not be drawn, that of picture 5 .*--max-skipped"):
-            draw(tmp_path, prompts=given, max_skipped=1)
-        assert draw(tmp_path, prompts=given, max_skipped=1).state.skipped == 3  # counted anew in each call
+            draw(tmp_path, prompts=given, max_skipped=1, start=Ahead)
+        drawer = Nothing()
+        assert draw(tmp_path, drawer, prompts=given, max_skipped=1).state.skipped == 3  # counted anew in each call
+        assert drawer.calls[0][0] == f"prompt {8 + 4 * ahead}"  # what was ready is kept
 
     def test_an_error_of_no_prompt_is_tried_once_more(self, tmp_path: Path) -> None:
         draw(tmp_path / "sound")

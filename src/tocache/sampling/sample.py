@@ -144,8 +144,11 @@ class _Run:
         try:
             for drawn in self.workers.draw(batches):
                 self._write(writer, drawn)
+                self._check_skipped(drawn)
+                if self._tell is not None:
+                    self._tell(self.state())
         except (KeyboardInterrupt, TocacheError):
-            for drawn in self.workers.finished():
+            for drawn in self.workers.finished():  # what it holds does not change why the run ends
                 self._write(writer, drawn)
             raise
 
@@ -153,11 +156,11 @@ class _Run:
         with self.interrupts.shielded():
             writer.write(drawn)
         self._skipped += len(drawn.skipped)
+
+    def _check_skipped(self, drawn: Drawn) -> None:
         if self._skipped > self._max_skipped:
             row, reason = next(iter(drawn.skipped.items()))
             raise SamplingError(
                 f"{self._skipped} prompts could not be drawn, that of picture {drawn.batch.start + row} for one: "
                 f"{reason}; --max-skipped lets more of them be skipped"
             )
-        if self._tell is not None:
-            self._tell(self.state())
