@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tocache.errors import OptionError
 from tocache.methods import Placed
-from tocache.tuning.between import Between
+from tocache.plan import Anatomy
+from tocache.tuning.between import Between, variants
 from tocache.tuning.draws import Draws
 from tocache.tuning.goal import Price
 from tocache.tuning.place import Floats, place, place_tokens, serving_costs
@@ -39,6 +40,7 @@ class Search:
 
     draws: Draws
     price: Price
+    anatomies: Sequence[Anatomy]
     betweens: Sequence[Between]
     gram: Floats
     weights: Floats
@@ -53,22 +55,22 @@ class Search:
         """The candidate of least loss that costs at most `limit`, from `trials` measured ones beside the starts.
 
         Starts of every way to fill the steps between are halved: all are drawn for the first pictures, the better half
-        for all. From the best a local search goes on. `limit` must allow one full step.
+        for all. The best is varied in what is done between its full steps, and from there a local search moves these.
+        `limit` must allow one full step.
         """
         starts = [start for between in self.betweens for start in self.starts(between, limit)]
-        best = self.halved(starts)
-        return self.refined(best, trials)
+        return self.refined(self.varied(self.halved(starts), limit), trials)
 
     def starts(self, between: Between, limit: float) -> list[Candidate]:
         """Where the local search may begin at that cost: the cheapest placements, and for reuse even distances."""
         count = self.affordable(between, limit)
         if not count:
             return []
-        if between.chooses:
+        if between.tokens is not None:
             found = [self._with_tokens(between, max(1, round(share * count)), limit) for share in _THINNED]
             return _distinct([one for one in found if one is not None])
         spots = [Spots(self.placed(between, count, coherent)) for coherent in (True, False)]
-        if between.name == "reuse":
+        if between == self.betweens[0]:
             spots.append(Spots(even(count, self.steps)))
         return _distinct([Candidate(between, one, self.steps) for one in spots])
 
@@ -97,6 +99,17 @@ class Search:
             first = sorted(left, key=lambda one: self.draws.loss(one.method, 1))
             left = first[: max(_SPARED, (len(left) + 1) // 2)]
         return min(left, key=self.loss)
+
+    def varied(self, best: Candidate, limit: float) -> Candidate:
+        """`best`, or the best of its variants and of theirs: one thing changed at a time, as long as that helps."""
+        seen = {*self.betweens}
+        while True:
+            new = [one for one in variants(best.between, self.anatomies) if one not in seen]
+            seen.update(new)
+            found = self.halved([best, *(start for between in new for start in self._alike(best, between, limit))])
+            if found == best:
+                return best
+            best = found
 
     def refined(self, start: Candidate, trials: int, enough: Callable[[float], bool] = lambda loss: False) -> Candidate:
         """The best that a local search from `start` finds; it ends early where a loss is `enough`."""
@@ -131,7 +144,8 @@ class Search:
             )
         found = self._at(reuse, count)
         limit = self.price.cost(found.method)
-        best = self.halved([found, *(one for between in self.betweens for one in self.starts(between, limit))])
+        starts = [one for between in self.betweens for one in self.starts(between, limit)]
+        best = self.varied(self.halved([found, *starts]), limit)
         limits = [self.price.cost(self._at(reuse, fewer).method) for fewer in range(1, count + 1)]
 
         def at(number: int) -> Candidate:
@@ -175,6 +189,17 @@ class Search:
             else:
                 low = middle + 1
         return low if low < numbers.stop else None
+
+    def _alike(self, best: Candidate, between: Between, limit: float) -> Iterator[Candidate]:
+        """Filled in another way: with as many full steps as `best` has, and with those that this way can afford."""
+        count = self.affordable(between, limit)
+        if between.tokens is None:
+            yield from [Candidate(between, Spots(self.placed(between, count)), self.steps)] if count else []
+            return
+        for full in sorted({min(count, len(best.spots.full)), round(_THINNED[1] * count)} - {0}):
+            found = self._with_tokens(between, full, limit)
+            if found is not None:
+                yield found
 
     def _with_tokens(self, between: Between, count: int, limit: float) -> Candidate | None:
         """`count` full steps, and as many partial ones as `limit` allows beside them; None where it allows none."""

@@ -172,7 +172,7 @@ def _find(
     counter.phase = "weighing steps"
     weights = _weigh(draws, gram)
     counter.phase = "searching"
-    search = Search(draws, price, ways, gram, weights, counter.note)
+    search = Search(draws, price, subject.anatomies, ways, gram, weights, counter.note)
     most = goal.max_loss
     if most is None:
         return search.best(limit, trials), search
@@ -182,7 +182,7 @@ def _find(
 
 def _example(between: Between) -> Spots:
     """Steps for a method of that way, whose cost is asked for by kind of step alone."""
-    return Spots((0,), (1,) if between.chooses else ())
+    return Spots((0,), () if between.tokens is None else (1,))
 
 
 def _weigh(draws: Draws, gram: Floats) -> Floats:
@@ -200,7 +200,7 @@ def _weigh(draws: Draws, gram: Floats) -> Floats:
 
 def _check_reachable(goal: Goal, limit: float, price: Price, ways: Sequence[Between], steps: int) -> None:
     """Raises OptionError, which names floor and uncached cost, where nothing costs so little."""
-    floor = min(price.cost(between.placed(Spots((0,)), steps)) for between in ways if not between.chooses)
+    floor = min(price.cost(between.placed(Spots((0,)), steps)) for between in ways if between.tokens is None)
     if goal.speedup is not None and limit < floor:
         most = price.uncached / floor
         raise OptionError(
