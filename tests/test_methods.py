@@ -17,8 +17,8 @@ from tocache.errors import OptionError, PlanMismatchError, UnknownNameError
 from tocache.methods import FORA, METHODS, PAB, Method, Planned, ToCa, Uncached, fill_table
 from tocache.models.registry import FAMILIES, family_named
 from tocache.opensora import STDiT3Transformer3DModel
-from tocache.plan import ALL, Anatomy, Budget, Every, Pass, Plan, Policy
-from tocache.presets import DEFAULT, PRESETS, preset
+from tocache.plan import ALL, Anatomy, Budget, Every, Pass, Plan, Policy, flops_planned, flops_uncached
+from tocache.presets import BALANCED, PRESETS, preset, preset_names, preset_steps, presets_of
 
 HEADS = {"num_attention_heads": 2, "attention_head_dim": 16, "sample_size": 16}
 
@@ -222,12 +222,23 @@ class TestPlanned:
 
 
 class TestPresets:
-    @pytest.mark.parametrize("name", PRESETS)
-    def test_each_plans_its_family_at_its_steps(self, name):
-        chosen = PRESETS[name]
-        plan = planned(preset(name, chosen.family), chosen.family, chosen.steps)
+    @pytest.mark.parametrize("chosen", PRESETS, ids=lambda one: f"{one.name}-{one.family}")
+    def test_each_plans_its_family_at_its_steps(self, chosen):
+        family = chosen.family or "flux"
+        plan = planned(preset(chosen.name, family), family, chosen.steps or 28)
         assert (plan.fresh != ALL).any()
         assert chosen.source
+
+    def test_no_family_has_one_twice(self):
+        assert len({(one.name, one.family) for one in PRESETS}) == len(PRESETS)
+
+    @pytest.mark.parametrize("family", ["dit", "pixart", "opensora", "flux"])
+    def test_levels_of_every_family_rise_in_speed(self, family):
+        steps = family_named(family).default_steps
+        plans = [planned(preset(name, family), family, steps) for name in ("quality", BALANCED, "fast")]
+        ratios = [flops_uncached(plan) / flops_planned(plan) for plan in plans]
+        assert ratios == sorted(ratios)
+        assert len(set(ratios)) == 3
 
     def test_a_preset_of_another_family_names_those_for_this_one(self):
         with pytest.raises(OptionError, match=r"'paper-n4' is for the family 'flux', this model is of 'pixart'.*-r60"):
@@ -237,8 +248,12 @@ class TestPresets:
         with pytest.raises(UnknownNameError, match=r"unknown preset 'paper-r66'; did you mean 'paper-r60'\?.* known: "):
             preset("paper-r66", "pixart")
 
-    def test_the_default_is_the_recipe_of_whatever_family(self):
-        assert ToCa() == DEFAULT
+    def test_their_steps_are_those_they_were_published_with(self):
+        assert preset_steps("paper-ddpm250") == 250
+        assert preset_steps(BALANCED) is None
+        assert preset_steps("no-such") is None
+        assert set(presets_of("no-family")) == {"quality", BALANCED, "fast"}
+        assert set(preset_names()) > set(presets_of("flux"))
 
 
 class TestPAB:

@@ -28,7 +28,7 @@ DIT, PIXART, FLUX = "dit-xl-2-256", "pixart-xl-2-256", "flux-dev-1024"
     ("model", "method", "steps", "uncached", "planned"),
     [
         (DIT, "paper-ddim50", None, 23.74, 10.23),
-        (DIT, None, None, 23.74, 10.23),
+        (DIT, ToCa(), None, 23.74, 10.23),
         (DIT, FORA(3), None, 23.74, 8.56),
         (DIT, "paper-ddpm250", None, 118.7, 43.42),
         (DIT, "paper-ddpm250", 250, 118.7, 43.42),
@@ -61,11 +61,11 @@ def test_defaults_are_one_picture_guided_in_two_byte_features() -> None:
 
 
 def test_summary_counts_steps_and_bytes() -> None:
-    one, two = summarize(plan_model(DIT)), summarize(plan_model(DIT, pictures=2))
+    one, two = summarize(plan_model(DIT, ToCa())), summarize(plan_model(DIT, ToCa(), pictures=2))
     assert one.steps_by_kind == {"full": 18, "partial": 24, "reuse": 8}
     assert one.ratio == pytest.approx(2.32, abs=0.01)
     assert two.cache_bytes == 2 * one.cache_bytes
-    assert summarize(plan_model(FLUX)).notes
+    assert summarize(plan_model(FLUX, ToCa())).notes
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
@@ -146,7 +146,7 @@ def test_presets_and_plans_know_their_steps() -> None:
         ({"name": "toka"}, UnknownNameError, "'toca'.*known: .*fora, freqca, hicache"),
         ({"name": "toca", "interval": 0}, OptionError, "interval=0 is not allowed; allowed: an integer >= 1"),
         ({"fresh_ratio": 1.5}, OptionError, "fresh_ratio=1.5 is not allowed; allowed: 0 … 1"),
-        ({"preset": "paper"}, UnknownNameError, "known: paper-ddim50"),
+        ({"preset": "paper"}, UnknownNameError, "known: balanced, fast, paper-ddim50"),
         ({"name": "toca", "preset": "paper-r70"}, OptionError, "method and preset cannot be combined"),
         ({"preset": "paper-r70", "interval": 2}, OptionError, "interval cannot be combined with preset"),
         ({"resample": True}, OptionError, "give a plan"),

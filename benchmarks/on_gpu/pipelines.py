@@ -18,7 +18,7 @@ from tocache import opensora
 from tocache.demo.random_pipelines import random_class_pipeline, random_flux_pipeline, random_text_pipeline
 from tocache.demo.random_video import random_video_pipeline
 from tocache.models.architectures import ARCHITECTURES
-from tocache.presets import PRESETS
+from tocache.presets import preset_steps
 
 _AROUND = {
     "dit": random_class_pipeline,
@@ -34,7 +34,7 @@ class Subject:
 
     def __init__(self, target: Target, device: str, dtype: torch.dtype, *, steps: int | None = None) -> None:
         self.target, self.device, self.dtype = target, torch.device(device), dtype
-        self.steps = steps or PRESETS[target.preset].steps
+        self.steps = steps or preset_steps(target.preset)
         transformer = _random(target, self.device, dtype)
         self.plain, self.cached = _around(target, transformer), _around(target, _twin(transformer))
 

@@ -28,7 +28,7 @@ from tocache.plan import (
 )
 from tocache.plan.anatomy import IMAGE_FIRST, JOINT
 from tocache.plan.roofline import Prediction, attaining, predict, processor_named
-from tocache.presets import DEFAULT, PRESETS, preset
+from tocache.presets import BALANCED, preset, preset_names, preset_steps
 
 # Short names of the dtypes that features may have; torch's own names are understood as well.
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
@@ -96,15 +96,15 @@ def method_from(
 
 def check_preset(name: str) -> str:
     """`name`, if it is one of a preset. Raises UnknownNameError."""
-    if name not in PRESETS:
-        raise UnknownNameError.of("preset", name, PRESETS)
+    if name not in preset_names():
+        raise UnknownNameError.of("preset", name, preset_names())
     return name
 
 
 def usual_steps(method: Method | Plan | str | Path | None) -> int | None:
     """The number of steps that belongs to a preset or a plan; None for everything else."""
-    if isinstance(method, str) and method in PRESETS:
-        return PRESETS[method].steps
+    if isinstance(method, str):
+        return preset_steps(method)
     if isinstance(method, Planned):
         return method.given.steps
     return method.steps if isinstance(method, Plan) else None
@@ -156,7 +156,7 @@ def method_for(method: Method | str | None, family: str) -> Method:
     """`method` itself, the method of the preset of that name, or the default of `family`. Raises as `preset` does."""
     if isinstance(method, Method):
         return method
-    return DEFAULT if method is None else preset(method, family)
+    return preset(BALANCED if method is None else method, family)
 
 
 def replan(plan: Plan, *, steps: int | None = None, resample: bool = False) -> Plan:

@@ -5,21 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tocache.errors import OptionError, UnknownNameError
-from tocache.methods import FORA, PAB, Method, ToCa
+from tocache.methods import FORA, PAB, Early, Method, ToCa
+
+BALANCED = "balanced"
+"""What is enabled where nothing is named."""
+_ANY = ""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """One operating point of one family."""
+    """One operating point.
+
+    family  "" for those of any family, which a family may have its own in place of
+    steps   the number of steps it was published with; None: it is for any number
+    """
 
     name: str
     family: str
     method: Method
-    steps: int  # the number of steps it was published or measured with
+    steps: int | None
     source: str
 
 
-_PRESETS = (
+PRESETS = (
+    Preset("quality", _ANY, Early(1.5), None, "two thirds of the steps full"),
+    Preset(BALANCED, _ANY, Early(2.0), None, "half of the steps full"),
+    Preset("fast", _ANY, Early(3.0), None, "a third of the steps full"),
     Preset("paper-ddim50", "dit", ToCa(3, 0.07, recipe="dit-ddim50"), 50, "ToCa: DiT-XL/2-256, DDIM 50, 10.23 TFLOPs"),
     Preset(
         "paper-ddpm250", "dit", ToCa(4, 0.07, recipe="dit-ddpm250"), 250, "ToCa: DiT-XL/2-256, DDPM 250, 43.4 TFLOPs"
@@ -39,21 +50,34 @@ _PRESETS = (
     Preset("paper-pab2", "opensora", PAB(3, 5, 7), 30, "ToCa's PAB row 2: Open-Sora 480p 2 s, 2615 TFLOPs"),
     Preset("paper-pab3", "opensora", PAB(5, 7, 9), 30, "ToCa's PAB row 3: Open-Sora 480p 2 s, 2558 TFLOPs"),
 )
-PRESETS = {preset.name: preset for preset in _PRESETS}
+"""All of them; names repeat where families have their own."""
+
+
+def preset_names() -> list[str]:
+    """Of all families, each once."""
+    return list(dict.fromkeys(known.name for known in PRESETS))
+
+
+def presets_of(family: str) -> dict[str, Preset]:
+    """By name, those of a family and those of any."""
+    own = {known.name: known for known in PRESETS if known.family == family}
+    return {known.name: own.get(known.name, known) for known in PRESETS if known.family in (family, _ANY)}
 
 
 def preset(name: str, family: str) -> Method:
     """The method of a preset. Raises UnknownNameError, or OptionError where it belongs to another family."""
-    of_family = [p.name for p in _PRESETS if p.family == family]
-    if name not in PRESETS:
-        raise UnknownNameError.of("preset", name, of_family)
-    if PRESETS[name].family != family:
-        raise OptionError(
-            f"preset {name!r} is for the family {PRESETS[name].family!r}, this model is of {family!r}; "
-            f"presets for it: {', '.join(of_family) or 'none'}"
-        )
-    return PRESETS[name].method
+    known = presets_of(family)
+    if name in known:
+        return known[name].method
+    others = [other.family for other in PRESETS if other.name == name]
+    if not others:
+        raise UnknownNameError.of("preset", name, known)
+    raise OptionError(
+        f"preset {name!r} is for the family {others[0]!r}, this model is of {family!r}; "
+        f"presets for it: {', '.join(known)}"
+    )
 
 
-# What `enable(pipe)` uses: the settings that ToCa was published with on the family at hand, at any number of steps.
-DEFAULT: Method = ToCa()
+def preset_steps(name: str) -> int | None:
+    """The number of steps that a preset was published with; None where there is none, and for unknown names."""
+    return next((known.steps for known in PRESETS if known.name == name), None)

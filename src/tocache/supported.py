@@ -9,7 +9,7 @@ from tocache.models.architectures import ARCHITECTURES, build_meta, is_here
 from tocache.models.base import ModelFamily
 from tocache.models.registry import FAMILIES
 from tocache.plan import Anatomy
-from tocache.presets import PRESETS
+from tocache.presets import presets_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def _support(family: ModelFamily) -> FamilySupport:
         whole=tuple(dict.fromkeys(s.kind for s in sites if not s.rows)),
         scores=scores,
         recipes={recipe.name: recipe.source for recipe in family.recipes},
-        presets={name: known.source for name, known in PRESETS.items() if known.family == family.name},
+        presets={name: known.source for name, known in presets_of(family.name).items()},
         methods=tuple(METHODS),
         default_steps=family.default_steps,
         default_guidance=family.default_guidance,

@@ -16,7 +16,7 @@ import torch
 
 import tocache
 from tocache.models.architectures import ARCHITECTURES
-from tocache.presets import PRESETS
+from tocache.presets import presets_of
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 Run = Callable[..., list[dict[str, str]]]
@@ -50,7 +50,7 @@ def run(gpu: ModuleType, tmp_path: Path) -> Run:
 def test_rows_are_those_of_the_table_of_targets(gpu: ModuleType) -> None:
     for row in gpu.ROWS:
         assert row.architecture in ARCHITECTURES
-        assert PRESETS[row.preset].family == row.family
+        assert presets_of(row.family)[row.preset].family == row.family
     assert {row.name: row.least for row in gpu.ROWS}["dit-256-2"] == 0.8
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tocache.errors import OptionError
-from tocache.methods import Composed, DuCa, TaylorSeer
+from tocache.methods import Composed, DuCa, Early, TaylorSeer
 from tocache.plan import ALL, Budget, Every, Listed, Policy, Spaced
 from tocache.planning import plan_model
 
@@ -53,3 +53,34 @@ def test_more_than_there_are_steps_are_all():
     assert Spaced(12).full(10, None).all()
     assert (plan_model("dit-xl-2-256", Composed(Spaced(60)), steps=50).fresh == ALL).all()
     assert plan_model("dit-xl-2-256", DuCa(1), steps=5).kind_of_step(4) == "full"
+
+
+class TestEarly:
+    @pytest.mark.parametrize("interval", [1.5, 2, 3, 7])
+    @pytest.mark.parametrize("steps", [20, 28, 50])
+    def test_its_interval_is_the_share_of_full_steps(self, interval, steps):
+        plan = plan_model("flux-dev-1024", Early(interval), steps=steps)
+        kinds = [plan.kind_of_step(step) for step in range(steps)]
+        assert kinds.count("full") == round(steps / interval)
+        assert set(kinds) == {"full", "reuse"}
+
+    def test_it_keeps_one_feature_of_each_stack(self):
+        plan = plan_model("flux-dev-1024", Early(2), steps=50)
+        assert {site.name for i, site in enumerate(plan.sites) if (plan.fresh[:, 0, i] == 0).any()} == {
+            site.name for site in plan.sites if site.kind == "region"
+        }
+
+    def test_distances_grow(self):
+        full = Early(3, stale="taylor", order=1, warmup=3).plan(plan_model("dit-xl-2-256").anatomies, 50)
+        steps = [step for step in range(50) if full.kind_of_step(step) == "full"]
+        assert steps[:3] == [0, 1, 2]
+        assert np.diff(steps)[:6].max() <= 2 < np.diff(steps)[-4:].min()
+        assert full.policy.stale == "taylor"
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [({"interval": 0.5}, "interval=0.5"), ({"power": 0}, "power=0"), ({"where": "blocks"}, "where='blocks'")],
+    )
+    def test_what_cannot_be_is_refused(self, options, message):
+        with pytest.raises(OptionError, match=message):
+            Early(**options)

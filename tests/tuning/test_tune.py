@@ -214,9 +214,10 @@ class TestPlaced:
     def test_it_moves_with_the_number_of_steps(self):
         placed = Placed((0, 1, 2, 4, 7), of=10)
         assert placed.moved(10) == (0, 1, 2, 4, 7)
-        assert placed.moved(20) == (0, 2, 4, 8, 14)
-        assert placed.moved(5) == (0, 1, 2, 3, 4)
-        assert placed.moved(3) == (0, 1, 2)
+        assert placed.moved(20) == (0, 1, 2, 3, 4, 6, 8, 11, 14, 17)
+        assert placed.moved(5) == (0, 2)
+        assert placed.moved(3) == (0, 1)
+        assert placed.moved(1) == (0,)
 
     @pytest.mark.parametrize("full", [(), (1, 2), (0, 2, 2), (0, 3, 1), (0, 10), (0, 1.5), 7])
     def test_steps_that_cannot_be_are_refused(self, full):

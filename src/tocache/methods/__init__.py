@@ -7,6 +7,7 @@ from tocache.methods.clusca import ClusCa
 from tocache.methods.composed import Composed
 from tocache.methods.delta_dit import DeltaDiT
 from tocache.methods.duca import DuCa
+from tocache.methods.early import Early
 from tocache.methods.fora import FORA
 from tocache.methods.forecasting import FreqCa, HiCache, Newton, Spectrum, TaylorSeer
 from tocache.methods.pab import PAB
@@ -34,6 +35,7 @@ METHODS: dict[str, type[Method]] = {
         Spectrum,
         FreqCa,
         TAP,
+        Early,
         Placed,
     )
 }
@@ -49,6 +51,7 @@ __all__ = [
     "Composed",
     "DeltaDiT",
     "DuCa",
+    "Early",
     "FreqCa",
     "HiCache",
     "Method",

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
 from tocache.methods.base import Method, check, is_count, is_number
 from tocache.methods.forecasting import WHERE, served_between
 from tocache.plan.anatomy import KINDS, Anatomy
@@ -20,7 +22,8 @@ class Placed(Method):
     """Full steps where `tocache tune` found them to matter (no paper); by default as on demo:text.
 
     full         the full steps, in ascending order, the first of them 0
-    of           the number of steps that they were found for; a run of another number moves them in proportion
+    of           the number of steps that they were found for; in a run of another number as large a share is full, as
+                 dense at each time of the run
     where        "stack": what all blocks of a stack add is the one feature; "sublayers": each sub-layer's output
     stale        what is served: "reuse", or the basis of a forecast; order, contraction and low: as in Policy
     partial      steps in which some tokens are computed, in ascending order, none of them full; only of sub-layers
@@ -75,16 +78,11 @@ class Placed(Method):
         return Plan(tuple(anatomies), fresh, self._policy(), str(self))
 
     def moved(self, steps: int) -> tuple[int, ...]:
-        """The full steps of a run of `steps` steps; where two would fall on one, the later moves on."""
-        placed: list[int] = []
-        for step in self.full:
-            wish = round(step * steps / self.of)
-            placed.append(max(wish, placed[-1] + 1) if placed else 0)
-        return tuple(step for step in placed if step < steps)
+        """The full steps of a run of `steps` steps."""
+        return _moved(self.full, self.of, steps)
 
-    def _partial_in(self, steps: int, full: Sequence[int]) -> list[int]:
-        moved = {round(step * steps / self.of) for step in self.partial}
-        return sorted(step for step in moved - set(full) if step < steps)
+    def _partial_in(self, steps: int, full: Sequence[int]) -> tuple[int, ...]:
+        return _moved(self.partial, self.of, steps, full) if self.partial else ()
 
     def _policy(self) -> Policy:
         served = Policy(stale=self.stale, order=self.order, contraction=self.contraction, low=self.low)
@@ -98,3 +96,20 @@ class Placed(Method):
         if not isinstance(steps, tuple) or not all(isinstance(step, int) for step in steps):
             return False
         return list(steps) == sorted(set(steps)) and all(0 <= step < self.of for step in steps)
+
+
+def _moved(listed: Sequence[int], of: int, steps: int, taken: Sequence[int] = ()) -> tuple[int, ...]:
+    """The steps of a run of `steps` that stand for those listed of `of`: of equal share, by their running count.
+
+    Where one would fall on another, or on one that is taken, it moves on; those that find no place are left out.
+    """
+    count = max(1, round(len(listed) * steps / of))
+    index = np.arange(count) * len(listed) / count
+    wishes = np.interp(index, np.arange(len(listed) + 1), [*listed, of]) * steps / of
+    placed: list[int] = []
+    for wish in wishes.round().astype(int).tolist():
+        at = max(wish, placed[-1] + 1) if placed else wish
+        while at in taken:
+            at += 1
+        placed.append(at)
+    return tuple(at for at in placed if at < steps)

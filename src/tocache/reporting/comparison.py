@@ -32,7 +32,7 @@ from tocache.models.architectures import call_arguments
 from tocache.models.registry import family_of
 from tocache.plan import Plan, load_plan
 from tocache.planning import check_count, check_guidance, check_seed, is_demo, usual_steps
-from tocache.presets import PRESETS, preset
+from tocache.presets import PRESETS, preset, preset_names
 from tocache.reports import Report
 
 DEFAULT_METHODS = "toca,fora,taylorseer"
@@ -270,14 +270,14 @@ def method_named(text: str, family: str) -> Method:
     """
     if text.endswith(".json"):
         return Planned(load_plan(text))
-    if text in PRESETS:
+    if text in preset_names():
         return preset(text, family)
     return make_method(*parse_method(text, METHODS), METHODS)
 
 
 def _check_name(text: str) -> None:
     """Raises what `method_named` raises for any family."""
-    method_named(text, PRESETS[text].family if text in PRESETS else "")
+    method_named(text, next((known.family for known in PRESETS if known.name == text), ""))
 
 
 def _columns(names: Sequence[str], family: str) -> list[Column]:
@@ -289,7 +289,7 @@ def _steps(columns: Sequence[Column]) -> int | None:
     """The steps that the presets and plans among the columns were made for. Raises OptionError where they differ."""
     counts: dict[int, str] = {}
     for column in columns[1:]:
-        method = column.label if column.label in PRESETS else column.method
+        method = column.label if column.label in preset_names() else column.method
         if (count := usual_steps(method)) is not None:
             counts[count] = column.label
     if len(counts) > 1:

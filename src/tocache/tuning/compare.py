@@ -8,7 +8,7 @@ from typing import Any
 
 from tocache.errors import OptionError, PlanError
 from tocache.methods import METHODS, Method, Placed
-from tocache.presets import PRESETS
+from tocache.presets import presets_of
 from tocache.tuning.draws import Draws, Subject
 from tocache.tuning.goal import Price
 from tocache.tuning.losses import summary
@@ -61,8 +61,8 @@ def _contenders(
     reuse = [Placed(even(count, subject.steps), subject.steps) for count in range(1, subject.steps + 1)]
     yield "even", max((one for one in reuse if price.cost(one) <= limit), key=price.cost, default=reuse[0])
     family = subject.anatomies[0].family
-    for name, preset in PRESETS.items():
-        if preset.family == family and _runs(preset.method, subject):
+    for name, preset in presets_of(family).items():
+        if _runs(preset.method, subject):
             yield name, preset.method
     for name in published:
         method = METHODS[name]()
