@@ -13,6 +13,7 @@ from tocache.plan.draw import pyplot_or_error
 
 _TITLES = {BY_FLOPS: "FLOPs of the transformer, times fewer", BY_LATENCY: "denoising loop, times as fast"}
 _LABELS = {JUDGE_LOSS: "distance in the judge's features", SSIM_LOSS: "1 − SSIM"}
+_WIDE = 30  # losses that lie further apart than this are drawn on a logarithmic axis
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
 
 
@@ -64,7 +65,11 @@ def _draw_panel(axis: Any, results: Results, loss: str, by: str, styles: dict[st
         axis.axvline(point, color="0.85", linewidth=0.8, zorder=-1)
     axis.set_xlabel(_TITLES[by])
     axis.set_ylabel(f"{_LABELS[loss]} to the uncached picture")
-    axis.set_ylim(bottom=0)
+    losses = [y for _, y in everything]
+    if losses and max(losses) > _WIDE * min(losses):
+        axis.set_yscale("log")
+    else:
+        axis.set_ylim(bottom=0)
     axis.spines[["top", "right"]].set_visible(False)
     _mark_speeds(axis, [x for x, _ in everything])
 
