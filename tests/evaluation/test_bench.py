@@ -9,6 +9,7 @@ import pytest
 from tocache.errors import OptionError, UnknownNameError
 from tocache.evaluation.bench import bench
 from tocache.evaluation.contenders import OURS, REFERENCE, STEPS
+from tocache.methods import METHODS
 
 
 @pytest.fixture
@@ -25,6 +26,15 @@ def saved(case, tmp_path):
 def only(case, *names):
     if case.name not in names:
         pytest.skip(f"one family will do: {', '.join(names)}")
+
+
+def test_every_method_that_the_model_can_take_has_rows(case, saved):
+    only(case, "pixart")
+    model, prompts = saved
+    options = {"methods": "all", "peers": "none", "points": (1.5,), "prompts": prompts, "batch": 2, "steps": 10}
+    results = bench(model, **options)
+    assert {row.curve for row in results.rows if row.kind == OURS} == {*METHODS} - {"none", "placed"}
+    assert [f"{row.curve}: {row.failed}" for row in results.rows if row.failed] == []
 
 
 def test_rows_of_ours_and_of_fewer_steps(case, saved):
