@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tocache.errors import OptionError, UnknownNameError
-from tocache.methods import FORA, PAB, Early, Method, ToCa
+from tocache.methods import FORA, PAB, Early, Method, Placed, ToCa
 
 BALANCED = "balanced"
 """What is enabled where nothing is named."""
@@ -27,10 +27,24 @@ class Preset:
     source: str
 
 
+# Full steps of 50 DDIM steps that `benchmarks/tuning.py` found on demo:class for two, three and five times fewer FLOPs
+_TWICE = (*range(16), 17, 20, 24, 28, 32, 37, 41, 45, 48)
+_THRICE = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 27, 36, 44)
+_FIVEFOLD = (0, 1, 2, 3, 4, 5, 7, 11, 17, 31)
+
 PRESETS = (
     Preset("quality", _ANY, Early(1.5), None, "two thirds of the steps full"),
     Preset(BALANCED, _ANY, Early(2.0), None, "half of the steps full"),
     Preset("fast", _ANY, Early(3.0), None, "a third of the steps full"),
+    Preset("quality", "dit", Placed(_TWICE, 50, stale="taylor", order=1), None, "tuned on demo:class, DDIM 50: 2.0x"),
+    Preset(
+        BALANCED,
+        "dit",
+        Placed(_THRICE, 50, where="sublayers", stale="taylor", order=1),
+        None,
+        "tuned on demo:class, DDIM 50: 3.1x",
+    ),
+    Preset("fast", "dit", Placed(_FIVEFOLD, 50, stale="hermite", order=2), None, "tuned on demo:class, DDIM 50: 5.0x"),
     Preset("paper-ddim50", "dit", ToCa(3, 0.07, recipe="dit-ddim50"), 50, "ToCa: DiT-XL/2-256, DDIM 50, 10.23 TFLOPs"),
     Preset(
         "paper-ddpm250", "dit", ToCa(4, 0.07, recipe="dit-ddpm250"), 250, "ToCa: DiT-XL/2-256, DDPM 250, 43.4 TFLOPs"

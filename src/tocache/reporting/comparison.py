@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tocache.engine.intercept import plain_class
 from tocache.errors import OptionError
 from tocache.evaluation.clock import Seconds, timed
 from tocache.evaluation.prompts import Task, tasks_for
-from tocache.evaluation.scores import CLAIMS, PAIRED, WHOLE, Scorer, Scores, as_figure
+from tocache.evaluation.scores import CLAIMS, PAIRED, WHOLE, Scorer, Scores
 from tocache.generation import load_pipeline, makes_videos
 from tocache.generation.comparison import fresh_by_step
 from tocache.generation.draw import FPS
@@ -26,59 +26,16 @@ from tocache.generation.result import Frames, Freshness
 from tocache.generation.runs import Progress, Teller, frames_of, recording_costs, seeded, told_cached, told_uncached
 from tocache.generation.runs import warm_up as warm_up_one
 from tocache.machine import about_machine
-from tocache.methods import METHODS, Method, Planned
-from tocache.methods.spec import make_method, parse_method, split_outside_brackets
+from tocache.methods.spec import split_outside_brackets
 from tocache.models.architectures import call_arguments
 from tocache.models.registry import family_of
-from tocache.plan import Plan, load_plan
-from tocache.planning import check_count, check_guidance, check_seed, is_demo, usual_steps
-from tocache.presets import PRESETS, preset, preset_names
-from tocache.reports import Report
+from tocache.planning import check_count, check_guidance, check_seed, is_demo
+from tocache.reporting.columns import UNCACHED, Column, Drawn, check_name, columns_of, steps_of
 
 DEFAULT_METHODS = "toca,fora,taylorseer"
 """One of each kind: fresh tokens, nothing but reuse, a forecast."""
-UNCACHED = "without cache"
 
 Tell = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One picture or video.
-
-    fresh    (steps, *grid) share of the layers in which each token was computed; None where tokens are no grid
-    scores   by metric (`evaluation.scores`), to the uncached one where it is a distance
-    """
-
-    frames: Frames
-    seconds: Seconds
-    fresh: Freshness | None
-    scores: Mapping[str, float]
-
-
-@dataclass
-class Column:
-    """A method, or none, with all that it drew: one entry per prompt."""
-
-    label: str
-    method: Method | None
-    drawn: list[Drawn] = field(default_factory=list)
-    report: Report | None = None  # of its first run; None without a cache
-    device_bytes: int | None = None  # at most, as the device's allocator counts; None on CPUs
-
-    @property
-    def plan(self) -> Plan | None:
-        """What was to be computed; None without a cache."""
-        return None if self.report is None else self.report.plan
-
-    def median_seconds(self, part: str = "total") -> float | None:
-        """Of a call (`total`) or of the denoising loop in it (`loop`), over the prompts."""
-        values = [value for one in self.drawn if (value := getattr(one.seconds, part)) is not None]
-        return float(np.median(values)) if values else None
-
-    def figure(self, metric: str) -> dict[str, float] | None:
-        """Mean over the prompts, and its 95% interval by bootstrap; None where it was not measured."""
-        return as_figure([one.scores[metric] for one in self.drawn if metric in one.scores])
 
 
 @dataclass(frozen=True)
@@ -149,10 +106,10 @@ def compare(
         check_guidance(guidance)
     names = split_outside_brackets(methods, ",")
     for name in names:
-        _check_name(name)
+        check_name(name)
     pipe = load_pipeline(model, device=device, dtype=dtype)
-    columns = [Column(UNCACHED, None), *_columns(names, family_of(pipe.transformer).name)]
-    steps = _steps(columns) if steps is None else steps
+    columns = [Column(UNCACHED, None), *columns_of(names, family_of(pipe.transformer).name)]
+    steps = steps_of(columns) if steps is None else steps
     for column in columns[1:]:
         with enabled(pipe, column.method):  # what this model cannot do is refused now
             pass
@@ -261,41 +218,6 @@ def pixels_of(frames: Frames, *, video: bool) -> Tensor:
     stacked = np.stack([np.asarray(frame.convert("RGB"), dtype=np.float32) / 255 for frame in frames])
     pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()  # (F, H, W, 3) -> (F, 3, H, W)
     return pixels[None] if video else pixels
-
-
-def method_named(text: str, family: str) -> Method:
-    """The method of a plan file (*.json), of a preset of that family, or of a name with options.
-
-    Raises PlanFileError, UnknownNameError and OptionError.
-    """
-    if text.endswith(".json"):
-        return Planned(load_plan(text))
-    if text in preset_names():
-        return preset(text, family)
-    return make_method(*parse_method(text, METHODS), METHODS)
-
-
-def _check_name(text: str) -> None:
-    """Raises what `method_named` raises for any family."""
-    method_named(text, next((known.family for known in PRESETS if known.name == text), ""))
-
-
-def _columns(names: Sequence[str], family: str) -> list[Column]:
-    """One per method; each but once."""
-    return [Column(name, method_named(name, family)) for name in dict.fromkeys(names)]
-
-
-def _steps(columns: Sequence[Column]) -> int | None:
-    """The steps that the presets and plans among the columns were made for. Raises OptionError where they differ."""
-    counts: dict[int, str] = {}
-    for column in columns[1:]:
-        method = column.label if column.label in preset_names() else column.method
-        if (count := usual_steps(method)) is not None:
-            counts[count] = column.label
-    if len(counts) > 1:
-        made = ", ".join(f"{label} for {count}" for count, label in counts.items())
-        raise OptionError(f"the methods were made for different numbers of steps ({made}); give steps")
-    return next(iter(counts), None)
 
 
 def _tasks(pipe: Any, model: str | Path, prompts: int | Path | Sequence[str], seed: int) -> list[Task]:

@@ -17,7 +17,8 @@ from tocache.evaluation.scores import CLAIMS, EQUAL, JUDGE, LPIPS, PSNR, SSIM, W
 from tocache.plan import Plan
 from tocache.plan.cost import flops_by_site
 from tocache.planning import flops_text, write_plan
-from tocache.reporting.comparison import Comparison, Drawn
+from tocache.reporting.columns import Drawn
+from tocache.reporting.comparison import Comparison
 from tocache.reporting.encode import frames_uris, maps_shape, maps_uri, picture_uri
 from tocache.reporting.heat import LEFT, PLOT, environment, plan_html
 
