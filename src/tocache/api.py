@@ -14,6 +14,7 @@ import torch
 from tocache.engine.engine import Engine, OutputListener
 from tocache.engine.graphs import Compiled
 from tocache.engine.record import Record
+from tocache.engine.turn import turn_of
 from tocache.engine.wiring import Guidance
 from tocache.errors import OptionError, RunError
 from tocache.methods import Method, Planned
@@ -137,6 +138,8 @@ class ManualRun:
 
     def step(self) -> None:
         """Ends a step. Raises RunError after the last one, and when the run is over."""
+        if self._run is not None and not self._run.here:
+            raise RunError("step() was called in another thread than the one that opened this run; stay in that one")
         if self._run is not self._engine.run:
             raise RunError("this run is over; open another with tocache.run(…)")
         if self._done >= self._steps:
@@ -158,18 +161,19 @@ def run(target: Any, *, timesteps: Sequence[Any] | torch.Tensor | int, cfg: str 
     if not isinstance(cfg, str | None) or cfg not in CFG:
         raise OptionError(f"cfg={cfg!r} is not allowed; allowed: {', '.join(repr(known) for known in CFG)}")
     session = required(target)
-    session.claim()
-    engine = session.engine
     if not hasattr(timesteps, "__len__") and not isinstance(timesteps, Integral):
         raise OptionError(f"timesteps={timesteps!r} is not allowed; allowed: at least one step")
     times = range(int(timesteps)) if isinstance(timesteps, Integral) else timesteps
     if not len(times):
         raise OptionError(f"timesteps={timesteps!r} is not allowed; allowed: at least one step")
-    engine.open(lambda: times, guidance=CFG[cfg], explicit=True)
-    try:
-        yield ManualRun(engine, len(times))
-    finally:
-        engine.close()
+    engine = session.engine
+    with turn_of(engine.transformer):
+        session.claim()
+        engine.open(lambda: times, guidance=CFG[cfg], explicit=True)
+        try:
+            yield ManualRun(engine, len(times))
+        finally:
+            engine.close()
 
 
 @dataclass

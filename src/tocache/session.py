@@ -11,6 +11,7 @@ from tocache.engine.engine import Engine
 from tocache.engine.follow import Follower, can_follow, transformers_of
 from tocache.engine.graphs import Compiled
 from tocache.engine.intercept import owner_of
+from tocache.engine.turn import turn_of
 from tocache.errors import NotEnabledError, OptionError, RunError, UnsupportedModelError
 from tocache.methods import Method, Planned
 from tocache.models.registry import family_of
@@ -73,8 +74,9 @@ class Session:
 
     def compile(self, how: Compiled | None, before: Session | None = None) -> None:
         """From the next run on; None: steps run as they are. Graphs that `before` has made are kept where they fit."""
-        self.compiled = how
-        self.engine.compile(how, None if before is None else before.engine)
+        with turn_of(self.engine.transformer):
+            self.compiled = how
+            self.engine.compile(how, None if before is None else before.engine)
 
     def attach(self) -> None:
         self._join()
@@ -82,9 +84,10 @@ class Session:
             self.follower.attach()
 
     def detach(self) -> None:
-        if self.follower is not None:
-            self.follower.detach()
-        self._leave()
+        with turn_of(self.engine.transformer):  # another thread's pipeline may be drawing
+            if self.follower is not None:
+                self.follower.detach()
+            self._leave()
 
     def claim(self) -> None:
         """The transformer gets this session's cache; of several pipelines that share one, it is that of the running."""
@@ -99,23 +102,25 @@ class Session:
 
     def _join(self) -> None:
         """Shares the transformer with the pipelines that have it; a bare one has a single method."""
-        holder = session_of(self.engine.transformer)
-        if holder is not None and (self.follower is None or holder.follower is None):
-            release(self.engine.transformer)
-        elif holder is not None:
-            self.sharers = holder.sharers
-            self.sharers.append(self)
-        self.claim()
+        with turn_of(self.engine.transformer):
+            holder = session_of(self.engine.transformer)
+            if holder is not None and (self.follower is None or holder.follower is None):
+                release(self.engine.transformer)
+            elif holder is not None:
+                self.sharers = holder.sharers
+                self.sharers.append(self)
+            self.claim()
 
     def _leave(self) -> None:
-        others = [session for session in self.sharers if session is not self]
-        self.sharers.remove(self)
-        self.sharers = [self]
-        self.engine.close()
-        if session_of(self.engine.transformer) is self:
-            self.engine.detach()
-            if others:
-                others[-1].engine.attach()
+        with turn_of(self.engine.transformer):
+            others = [session for session in self.sharers if session is not self]
+            self.sharers.remove(self)
+            self.sharers = [self]
+            self.engine.close()
+            if session_of(self.engine.transformer) is self:
+                self.engine.detach()
+                if others:
+                    others[-1].engine.attach()
 
     def _engine_of(self, transformer: Any) -> Engine:
         others = () if transformer is self.target else transformers_of(self.target)[1:]

@@ -15,6 +15,7 @@ from tocache.engine.deferred import settled
 from tocache.engine.graphs import Compiled, StepGraphs
 from tocache.engine.intercept import Call, intercept, plain_class, release
 from tocache.engine.model_facts import refuse_training
+from tocache.engine.pass_run import PassRun
 from tocache.engine.record import Record
 from tocache.engine.regions import BlockHandler
 from tocache.engine.run import Planner, Run, clock_of
@@ -132,7 +133,7 @@ class Engine:
     def tick(self) -> None:
         """Ends a step; after the last one the run is over."""
         run = self.run
-        if run is None:
+        if run is None or not run.here:
             return
         run.tick()
         for listener in self.on_step:
@@ -156,6 +157,12 @@ class Engine:
             self._warn(
                 "the transformer runs outside of any run (no scheduler began one, and no tocache.run(…) is open): "
                 "everything is computed"
+            )
+            return call(*args, **kwargs)
+        if not run.here:
+            self._warn(
+                "the transformer runs in another thread than the one that began its run: there everything is computed, "
+                "and nothing cached"
             )
             return call(*args, **kwargs)
         refuse_training(transformer)
@@ -205,24 +212,27 @@ class Engine:
             self._warn(f"a run of {run.plan.steps} steps leaves caching little to save")
 
     def _call_module(self, handler: ModuleHandler, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        run = self.run
-        if run is None or run.now is None:
+        now = self._now()
+        if now is None:
             return call(*args, **kwargs)
         if args:
-            return handler(run.now, settled(args[0]), lambda x, **others: call(x, *args[1:], **kwargs | others))
+            return handler(now, settled(args[0]), lambda x, **others: call(x, *args[1:], **kwargs | others))
         name = next(iter(kwargs))
-        return handler(run.now, settled(kwargs[name]), lambda x, **others: call(**kwargs | {name: x} | others))
+        return handler(now, settled(kwargs[name]), lambda x, **others: call(**kwargs | {name: x} | others))
 
     def _call_conditioned(self, path: str, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        now = None if self.run is None else self.run.now
+        now = self._now()
         rows = None if now is None else now.modulation.get(path)
         return call(*args, **kwargs) if rows is None else rows
 
     def _call_block(self, handler: BlockHandler, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        now = self._now()
+        return call(*args, **kwargs) if now is None else handler(now, call, args, kwargs)
+
+    def _now(self) -> PassRun | None:
+        """The pass that this thread is in."""
         run = self.run
-        if run is None or run.now is None:
-            return call(*args, **kwargs)
-        return handler(run.now, call, args, kwargs)
+        return run.now if run is not None and run.here else None
 
     def _grid(self, arguments: Mapping[str, Any]) -> tuple[int, ...] | None:
         return self.family.grid(self.transformer, arguments)

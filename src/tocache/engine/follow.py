@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
 from tocache.engine.engine import Engine
 from tocache.engine.intercept import Call, Handler, intercept, owner_of, plain_class, release
+from tocache.engine.turn import turn_of
 from tocache.engine.wiring import Guidance
 from tocache.errors import RunError
 
@@ -60,13 +62,21 @@ class Follower:
         except TypeError:
             return call(*args, **kwargs)  # the pipeline's own complaint is the better one
         bound.apply_defaults()
+        turn = turn_of(self.engine.transformer)
+        with turn:
+            if owner_of(self.pipeline) is self.owner and turn_of(self.engine.transformer) is turn:
+                return self._draw(bound.arguments, partial(call, *args, **kwargs))
+        return self.pipeline(*args, **kwargs)  # what is enabled on it was exchanged while it waited for its turn
+
+    def _draw(self, arguments: Mapping[str, Any], draw: Callable[[], Any]) -> Any:
+        """Calls the pipeline, whose transformer no other one has for that time."""
         self._claim()
         engine = self.engine
         if engine.explicit:
             raise RunError("this pipeline was called inside tocache.run(…), which is for hand-written loops; leave it")
-        engine.guidance = engine.family.guidance(self.pipeline, bound.arguments)
+        engine.guidance = engine.family.guidance(self.pipeline, arguments)
         try:
-            return call(*args, **kwargs)
+            return draw()
         finally:
             engine.guidance = Guidance()
             engine.close()
@@ -82,7 +92,8 @@ class Follower:
     def begin(self) -> None:
         """The scheduler was given its timesteps: a run begins."""
         scheduler = self.scheduler
-        if owner_of(self.engine.transformer) is not self.owner:  # another pipeline draws with the same components
+        # another pipeline draws with the same components
+        if owner_of(self.engine.transformer) is not self.owner or turn_of(self.engine.transformer).elsewhere:
             return
 
         def times() -> Any:

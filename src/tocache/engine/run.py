@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -40,6 +41,7 @@ class Run:
         on_choice: Callable[[int, int, str, torch.Tensor], None] | None = None,
         on_output: Callable[[int, int, str, torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
+        self.thread = threading.get_ident()  # forwards and steps of another one are not of this run
         self.steps: int | None = None  # known when the first forward comes, and so are the times of the steps
         self.times: tuple[float, ...] = ()
         self.ahead: Ahead | None = None  # what is computed for all steps at once
@@ -66,6 +68,11 @@ class Run:
         self.best: dict[tuple[int, str], torch.Tensor] = {}  # (pass, stack) → the order of each token's forecast
         self.draw: Draw = self._draw
         self._clock = time.perf_counter()
+
+    @property
+    def here(self) -> bool:
+        """Whether this thread is the one that began the run."""
+        return self.thread == threading.get_ident()
 
     # ── the clock ────────────────────────────────────────────────────────────────────────────────────────────────
 
