@@ -137,7 +137,7 @@ class ManualRun:
         self._run = engine.run
 
     def step(self) -> None:
-        """Ends a step. Raises RunError after the last one, and when the run is over."""
+        """Ends a step. Raises RunError after the last one, when the run is over, and in another thread than the run's."""
         if self._run is not None and not self._run.here:
             raise RunError("step() was called in another thread than the one that opened this run; stay in that one")
         if self._run is not self._engine.run:
@@ -155,6 +155,8 @@ def run(target: Any, *, timesteps: Sequence[Any] | torch.Tensor | int, cfg: str 
     `timesteps` are the loop's timesteps, or how many there are. `cfg` says what a batch means: None (rows are
     independent samples), "cond,uncond" or "uncond,cond" (two halves, in this order), "two-pass" (two forwards per
     step, cond first).
+
+    The run is of the thread that opens it; a thread that shares the transformer with another waits for its turn.
 
     Raises NotEnabledError, OptionError for another `cfg`, RunError where a run is open already.
     """

@@ -67,7 +67,7 @@ class PlanMismatchError(PlanError):
 
 
 class RunError(TocacheError):
-    """A hand-written loop that steps past its run's end or opens a second run inside the first; a model in training."""
+    """A hand-written loop that steps past its run's end, in another thread, or opens a run in a run; training mode."""
 
 
 class CheckpointError(TocacheError, ValueError):

@@ -1,87 +1,18 @@
-"""ControlNet and IP-Adapter: what is added to the blocks, and what their attentions return besides."""
+"""IP-Adapters: what attentions return besides."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
-from diffusers import FluxControlNetModel, FluxControlNetPipeline
 
 import tocache
-from tocache.plan import ALL
 from tocache.plan.anatomy import CROSS_ATTENTION
 
-from .pipelines import PARTIAL, check_workflow, draw_flux, flux_pipe, quiet, seeded
+from .pipelines import PARTIAL, check_workflow, draw_flux, flux_pipe, seeded
 
 CLIP, WIDTH = 12, 32
-
-
-def controlled() -> Any:
-    """FLUX with a ControlNet of one block of each kind, whose residuals are not zero."""
-    pipe = flux_pipe(double_depth=3, single_depth=2)
-    sizes = {"num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = FluxControlNetModel.from_transformer(pipe.transformer, **sizes, load_weights_from_transformer=False)
-        for module in [net.controlnet_x_embedder, *net.controlnet_blocks, *net.controlnet_single_blocks]:
-            torch.nn.init.normal_(module.weight, std=0.1)
-    return quiet(FluxControlNetPipeline(**pipe.components, controlnet=net.eval()))
-
-
-def draw_controlled(pipe: Any, **options: Any) -> torch.Tensor:
-    control = torch.rand(1, 3, 64, 64, generator=seeded(5)[0])
-    return draw_flux(pipe, control_image=control, controlnet_conditioning_scale=0.7, **options)
-
-
-# diffusers' ControlNet takes its position embedding from where diffusers itself wants it no more
-@pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated:FutureWarning")
-class TestControlNet:
-    def test_flux(self) -> None:
-        check_workflow(controlled(), draw_controlled)
-
-    def test_a_part_of_the_steps(self) -> None:
-        check_workflow(controlled(), lambda pipe: draw_controlled(pipe, control_guidance_end=0.5))
-
-    def test_the_picture_that_controls_still_counts(self) -> None:
-        pipe = controlled()
-        tocache.enable(pipe, PARTIAL)
-        assert not torch.allclose(
-            draw_controlled(pipe), draw_flux(pipe, control_image=torch.zeros(1, 3, 64, 64)), atol=1e-3
-        )
-
-    def test_its_residuals_are_not_added_twice_where_blocks_are_skipped(self) -> None:
-        """The same inputs in every step: what a region serves is then what it would have computed."""
-        pipe = controlled()
-        model = pipe.transformer
-
-        @dataclass(frozen=True)
-        class Spans(tocache.Method):
-            name: ClassVar[str] = "spans"
-
-            def plan(self, anatomies: Any, steps: int) -> tocache.Plan:
-                regions = (("transformer_blocks", 0, 2), ("single_transformer_blocks", 0, 1))
-                for region in regions:
-                    anatomies = [anatomy.with_region(*region) for anatomy in anatomies]
-                fresh = torch.full((steps, len(anatomies), len(anatomies[0].sites)), ALL).int().numpy()
-                for stack, first, last in regions:
-                    fresh[1:, :, anatomies[0].index[f"{stack}[{first}:{last + 1}]"]] = 0
-                return tocache.Plan(tuple(anatomies), fresh, tocache.Policy(), "spans")
-
-        inputs: list[dict[str, Any]] = []
-        handle = model.register_forward_pre_hook(lambda _, args, kwargs: inputs.append(kwargs), with_kwargs=True)
-        draw_controlled(pipe)
-        handle.remove()
-        assert any(float(sample.abs().max()) > 0.01 for sample in inputs[3]["controlnet_block_samples"])
-        with torch.no_grad():
-            plain = model(**inputs[3])[0]
-            tocache.enable(model, Spans())
-            with tocache.run(model, timesteps=9, cfg=None) as run:
-                for _ in range(9):
-                    torch.testing.assert_close(model(**inputs[3])[0], plain, rtol=1e-4, atol=1e-4)
-                    run.step()
-        assert tocache.report(model).steps_by_kind == {"full": 1, "reuse": 8}
 
 
 def adapter(seed: int = 0) -> dict[str, dict[str, torch.Tensor]]:
