@@ -137,7 +137,7 @@ class ManualRun:
         self._run = engine.run
 
     def step(self) -> None:
-        """Ends a step. Raises RunError after the last one, when the run is over, and in another thread than the run's."""
+        """Ends a step. Raises RunError after the last one, when the run is over, and in another thread."""
         if self._run is not None and not self._run.here:
             raise RunError("step() was called in another thread than the one that opened this run; stay in that one")
         if self._run is not self._engine.run:
