@@ -12,7 +12,7 @@ from tocache.engine.engine import Engine
 from tocache.engine.record import Record
 from tocache.methods import Method
 from tocache.plan.cost import everything, flops_by_site
-from tocache.plan.memory import flops_scores, lifetimes
+from tocache.plan.memory import flops_scores
 from tocache.plan.plan import SKIPPED, Plan, Table, kind_of
 
 
@@ -53,9 +53,9 @@ class Report:
         """The report of an engine's newest run."""
         model, family = engine.family.model_name(engine.transformer), engine.family.name
         record = engine.record
-        if record.plan is None:
+        if record.plan is None or record.lifetimes is None:
             return cls(model, family, str(method))
-        plan = record.plan
+        plan, kept = record.plan, record.lifetimes
         computed = computed_table(record, plan)
         kinds = [kind_of(row) for row in computed[: record.steps]]
         made = np.zeros(plan.fresh.shape[:2], dtype=np.bool_)  # (steps, passes)
@@ -73,10 +73,10 @@ class Report:
             flops_uncached=int(flops_by_site(plan.anatomies, everything(plan))[made].sum()),
             flops_planned=int(flops_by_site(plan.anatomies, plan.amounts)[made].sum()),
             flops_computed=int(flops_by_site(plan.anatomies, computed).sum()),
-            flops_scores=flops_scores(plan),
-            cache_bytes_planned=lifetimes(plan).peak_bytes,
+            flops_scores=flops_scores(plan, kept),
+            cache_bytes_planned=kept.peak_bytes,
             cache_bytes_peak=record.peak_bytes,
-            cache_bytes_device_planned=lifetimes(plan).peak_device_bytes,
+            cache_bytes_device_planned=kept.peak_device_bytes,
             cache_bytes_device_peak=record.peak_device_bytes,
             overruled=record.overruled,
             graphs=None if engine.graphs is None else engine.graphs.count,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tocache
-from tocache.plan import Plan, Policy
+from tocache.plan import Plan, Policy, lifetimes
 
 from .miniatures.wan import WAN, WAN_2_2, wan_transformer
 
@@ -81,6 +81,43 @@ def test_the_step_in_which_the_second_transformer_begins_is_full(method: tocache
     assert report.flops_computed == report.flops_planned
     assert report.cache_bytes_peak == report.cache_bytes_planned
     assert report.steps_by_kind["full"] < WAN_2_2.steps
+
+
+@pytest.mark.parametrize("boundary", [0.97, 0.75, 0.4])
+@pytest.mark.parametrize(
+    "method",
+    [tocache.ToCa(3, 0.3), tocache.TaylorSeer(4, order=2), tocache.ToCa(4, 0.3, scores={"drift": 1.0})],
+    ids=["toca", "taylorseer", "drift"],
+)
+def test_the_bytes_are_those_planned_wherever_the_second_begins(method: tocache.Method, boundary: float) -> None:
+    pipe = WAN_2_2.make()
+    pipe.register_to_config(boundary_ratio=boundary)
+    alone = WAN.make()
+    for each in (pipe, alone):
+        tocache.enable(each, method)
+    WAN.draw(alone)
+    WAN_2_2.draw(pipe)
+    report, foreseen = tocache.report(pipe), tocache.report(alone).cache_bytes_planned
+    assert 0 < report.cache_bytes_peak == report.cache_bytes_planned
+    assert foreseen is not None
+    assert report.cache_bytes_planned <= foreseen  # what `tocache plan` says, which knows of no second transformer
+
+
+def test_what_was_kept_for_a_step_that_is_taken_over_is_counted() -> None:
+    """The only step that would have been served is the first of the second transformer."""
+    pipe = WAN_2_2.make()
+    first, _ = steps_of_each(pipe, guidance_scale=1.0)
+    tocache.enable(pipe, tocache.Uncached())
+    with tocache.trace(pipe) as trace:
+        WAN_2_2.draw(pipe)
+    fresh = trace.plan.fresh.copy()
+    fresh[first] = 0
+    plan = Plan(trace.plan.anatomies, fresh, Policy(), "the step after the hand-over")
+    tocache.enable(pipe, plan)
+    WAN_2_2.draw(pipe)
+    report = tocache.report(pipe)
+    assert report.steps_by_kind == {"full": WAN_2_2.steps}
+    assert report.cache_bytes_peak == report.cache_bytes_planned == lifetimes(plan).peak_bytes > 0
 
 
 def test_nothing_of_the_first_transformer_reaches_the_second() -> None:

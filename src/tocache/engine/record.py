@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tocache.plan.memory import Lifetimes
 from tocache.plan.plan import Plan
 
 
@@ -12,6 +13,7 @@ class Record:
     """What a run did, kept after it is over."""
 
     plan: Plan | None = None
+    lifetimes: Lifetimes | None = None  # of what the plan keeps; others than its own after a hand-over
     computed: dict[tuple[int, int], list[int]] = field(default_factory=dict)  # (step, pass) → amount by site
     overruled: int = 0  # sites that computed everything because nothing valid was cached
     peak_bytes: int = 0

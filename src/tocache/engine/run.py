@@ -19,7 +19,8 @@ from tocache.engine.record import Record
 from tocache.errors import PlanMismatchError
 from tocache.features import Forecast, PassCache
 from tocache.plan.anatomy import Anatomy, Pass
-from tocache.plan.memory import PENDING, lifetimes
+from tocache.plan.handover import handed_over
+from tocache.plan.memory import PENDING, Lifetimes, lifetimes
 from tocache.plan.plan import ALL, Plan
 from tocache.tokens import score_random
 
@@ -97,7 +98,7 @@ class Run:
         if (plan.amounts[missed, number] == ALL).any():  # guidance was off when its features should have been renewed
             self._caches[number].clear()
         self._ran[number] = self.step
-        self.now = PassRun(self, plan, self._lifetimes, self.step, number, self._caches[number])
+        self.now = PassRun(self, plan, self.lifetimes, self.step, number, self._caches[number])
         return True
 
     def copied(self) -> Any | None:
@@ -188,12 +189,17 @@ class Run:
         assert self.record.plan is not None
         return self.record.plan
 
+    @property
+    def lifetimes(self) -> Lifetimes:
+        assert self.record.lifetimes is not None
+        return self.record.lifetimes
+
     def _hand_over(self, server: object) -> None:
         """Another transformer serves this pass from now on, for which nothing that is cached is valid."""
         self._servers[self.number] = server
         self._caches[self.number].clear()
         self.record.plan = self.plan.full_at(self.step, self.number)
-        self._lifetimes = lifetimes(self.record.plan)
+        self.record.lifetimes = handed_over(self.lifetimes, self.plan, self.step, self.number)
 
     def _meaning(self, shape: Pass) -> Pass:
         name, halves = self._passes[self.number] if self.number < len(self._passes) else (f"pass {self.number}", None)
@@ -223,7 +229,7 @@ class Run:
             self.record.plan = self._planner(anatomies, self.steps)
         self._anatomies = anatomies
         self.new_plan = True
-        self._lifetimes = lifetimes(self.record.plan)
+        self.record.lifetimes = lifetimes(self.record.plan)
         self.how = _forecast_of(self.record.plan, self.times)
         orders = range(self.record.plan.policy.order + 1)
         self.hows = [replace(self.how, order=order) for order in orders] if self.how is not None else []

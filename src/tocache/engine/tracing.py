@@ -186,7 +186,7 @@ def _traced(
     total, device = run.held_bytes()
     others, others_on_device = total - now.cache.held, device - now.cache.held_device
     given: dict[str, Any] = {
-        "record": Record(plan=run.record.plan),
+        "record": Record(plan=run.record.plan, lifetimes=run.record.lifetimes),
         "how": None if run.how is None else _Asking(run.how, numbers),
         "hows": [_Asking(how, numbers) for how in run.hows],
         "draw": numbers.draw,

@@ -49,8 +49,17 @@ class Lifetimes:
 
     features: Bits  # (steps, passes, sites) how many of the site's newest features are still read later
     keep: Bits  # (steps, passes, sites) the KEEP_ bits
-    peak_bytes: int  # each feature counted once, wherever it is kept
-    peak_device_bytes: int
+    held: NDArray[np.int64]  # (passes, events) bytes of each pass after each event, each feature counted once
+    held_device: NDArray[np.int64]  # likewise, of what is on the device
+
+    @property
+    def peak_bytes(self) -> int:
+        """At most, wherever it is kept."""
+        return int(self.held.sum(axis=0).max(initial=0))
+
+    @property
+    def peak_device_bytes(self) -> int:
+        return int(self.held_device.sum(axis=0).max(initial=0))
 
 
 @dataclass(frozen=True)
@@ -68,8 +77,9 @@ class _Ledger:
     def __init__(self, plan: Plan) -> None:
         self.shape = plan.fresh.shape
         self.offload = plan.policy.offload
-        self.change = np.zeros(plan.fresh.size + 1, dtype=np.int64)
-        self.on_device = np.zeros(plan.fresh.size + 1, dtype=np.int64)
+        self.end = plan.fresh.size + 1
+        self.change = np.zeros((plan.passes, self.end), dtype=np.int64)
+        self.on_device = np.zeros((plan.passes, self.end), dtype=np.int64)
 
     def event(self, p: int, site: int) -> NDArray[np.int64]:
         """(steps,) the events of one site in one pass."""
@@ -78,15 +88,19 @@ class _Ledger:
 
     def add(self, life: _Life, *, feature: bool = False) -> None:
         """A life in the cache, on the device unless it is a feature's and those are kept on the host."""
-        self.change[life.born] += life.size
-        self.change[life.last] -= life.size
+        self._count(self.change, life)
         if not (feature and self.offload):
             self.visit(life)
 
     def visit(self, life: _Life) -> None:
         """A life on the device of something that is counted in the cache already."""
-        self.on_device[life.born] += life.size
-        self.on_device[life.last] -= life.size
+        self._count(self.on_device, life)
+
+    def _count(self, change: NDArray[np.int64], life: _Life) -> None:
+        _, passes, sites = self.shape
+        p = life.born // sites % passes
+        change[p, life.born] += life.size
+        change[p, life.last] -= life.size
 
 
 # A plan never changes, and every run and report of it asks for the same.
@@ -122,24 +136,26 @@ def _lifetimes(plan: Plan) -> Lifetimes:
     if plan.policy.offload:
         for step, p in np.ndindex(plan.fresh.shape[:2]):
             _visits(plan, step, p, features, ledger)
-    peaks = (int(np.cumsum(change).max(initial=0)) for change in (ledger.change, ledger.on_device))
-    return Lifetimes(features, keep, *peaks)
+    return Lifetimes(features, keep, *(np.cumsum(change, axis=1) for change in (ledger.change, ledger.on_device)))
 
 
-def scores_by_site(plan: Plan) -> NDArray[np.int64]:
-    """(steps, passes, sites) FLOPs of scoring by exact attention maps, which the published tables do not count."""
+def scores_by_site(plan: Plan, kept: Lifetimes | None = None) -> NDArray[np.int64]:
+    """(steps, passes, sites) FLOPs of scoring by exact attention maps, which the published tables do not count.
+
+    `kept` are other lifetimes than the plan's own, where a run had such.
+    """
     costs = np.array([[cost.scores for cost in anatomy.costs] for anatomy in plan.anatomies], dtype=np.int64)
     tokens = np.array([[anatomy.tokens(site) for site in plan.sites] for anatomy in plan.anatomies], dtype=np.int64)
     looked = np.where(plan.amounts == ALL, tokens[None], np.maximum(plan.amounts, 0))  # tokens whose row is read
     by_token = [bool(site.pairs) for site in plan.sites]  # column sums of some rows say nothing: they are not read
     looked[:, :, by_token] = np.where(plan.amounts == ALL, tokens[None], 0)[:, :, by_token]
-    kept = (lifetimes(plan).keep & KEEP_MAP) > 0
-    return np.asarray(kept * looked * costs[None] // np.maximum(tokens[None], 1))  # a site that a pass skips has none
+    maps = ((lifetimes(plan) if kept is None else kept).keep & KEEP_MAP) > 0
+    return np.asarray(maps * looked * costs[None] // np.maximum(tokens[None], 1))  # a site that a pass skips has none
 
 
-def flops_scores(plan: Plan) -> int:
-    """FLOPs of the whole run's scoring by exact attention maps."""
-    return int(scores_by_site(plan).sum())
+def flops_scores(plan: Plan, kept: Lifetimes | None = None) -> int:
+    """FLOPs of the whole run's scoring by exact attention maps; `kept` is as in `scores_by_site`."""
+    return int(scores_by_site(plan, kept).sum())
 
 
 def _features(plan: Plan, p: int, i: int, features: Bits, keep: Bits, ledger: _Ledger) -> None:
@@ -205,7 +221,7 @@ def _maps(plan: Plan, p: int, i: int, site: Site, keep: Bits, ledger: _Ledger) -
     size = len(scores) * anatomy.shape.rows * anatomy.tokens(site) * SCORE_BYTES
     own = ledger.event(p, i)
     reads = np.sort(np.concatenate([ledger.event(p, j)[plan.choices[:, p, j] > 0] for j in readers]))
-    for born, died in _spans(own[amounts == ALL], ledger.change.size):
+    for born, died in _spans(own[amounts == ALL], ledger.end):
         read = reads[(reads > born) & (reads < died)]
         if read.size:
             last = int(read[-1])
@@ -221,7 +237,7 @@ def _maps(plan: Plan, p: int, i: int, site: Site, keep: Bits, ledger: _Ledger) -
 def _pairs(plan: Plan, p: int, i: int, keep: Bits, ledger: _Ledger) -> None:
     amounts, own = plan.amounts[:, p, i], ledger.event(p, i)
     reads = own[amounts > 0]
-    for born, died in _spans(own[amounts == ALL], ledger.change.size):
+    for born, died in _spans(own[amounts == ALL], ledger.end):
         read = reads[(reads > born) & (reads < died)]
         if read.size:
             last = int(read[-1])
@@ -235,7 +251,7 @@ def _drifts(plan: Plan, p: int, scope: tuple[int, ...], keep: Bits, ledger: _Led
     chosen = np.sort(np.concatenate([ledger.event(p, j)[plan.choices[:, p, j] > 0] for j in scope]))
     written = ledger.event(p, home)[plan.amounts[:, p, home] == ALL]
     first = np.sort(np.concatenate([ledger.event(p, j)[plan.amounts[:, p, j] == ALL] for j in scope]))
-    for n, (born, died) in enumerate(_spans(written, ledger.change.size)):
+    for n, (born, died) in enumerate(_spans(written, ledger.end)):
         choices = chosen[(chosen > born) & (chosen < died)]
         if n == 0 or not choices.size:  # the first full step has nothing to compare with
             continue
@@ -260,7 +276,7 @@ def _between_choices(
     # a fused block chooses before its attention is served
     first = {j: anatomy.index[plan.sites[j].inside[0]] if plan.sites[j].kind == PARALLEL else j for j in scope}
     chosen = np.sort(np.concatenate([ledger.event(p, first[j])[plan.choices[:, p, j] > 0] for j in scope]))
-    for born, died in _spans(ledger.event(p, home)[plan.amounts[:, p, home] == ALL], ledger.change.size):
+    for born, died in _spans(ledger.event(p, home)[plan.amounts[:, p, home] == ALL], ledger.end):
         choices = chosen[(chosen > born) & (chosen < died)]
         if choices.size > 1:  # a single choice leaves nothing that a later one reads
             ledger.add(_Life(int(choices[0]), int(choices[-1]), size))

@@ -144,6 +144,11 @@ class Plan:
         fresh[step, first:], source[step, first:] = ALL, -1
         return replace(self, fresh=fresh, source=source)
 
+    def since(self, step: int) -> Plan:
+        """The plan of the steps from `step` on, in which all is computed. Raises PlanError where it is not."""
+        assert self.source is not None
+        return replace(self, fresh=self.fresh[step:], source=self.source[step:])
+
     def rounded(self, multiple: int) -> Plan:
         """The same plan with amounts between 0 and ALL raised to multiples of `multiple`, or to all that are counted.
 
