@@ -126,7 +126,7 @@ def plan_model(
     model     a known architecture (`ARCHITECTURES`), a demo, a folder in diffusers' format or a hub id
     method    a method, or the name of a preset; None is the default of the model's family
     steps     None: the preset's or plan's own, else the model's usual number
-    pictures  pictures in one batch; guidance above 1 doubles the rows, where the model's guidance works that way
+    pictures  pictures in one batch; guidance above 1 doubles the rows or the passes, as the model's does
     guidance  None: the model's usual scale
     dtype     of the features as the model computes them: bf16, fp16 or fp32
     storage   of the features as they are kept: same, int8 or fp8; offload: in the host's memory
@@ -135,10 +135,10 @@ def plan_model(
     """
     itemsize = 4 if dtype_name(dtype) == "float32" else 2
     check_count("pictures", pictures)
-    family, anatomy = _resolve(model, pictures=pictures, guidance=guidance, itemsize=itemsize)
+    family, anatomies = _resolve(model, pictures=pictures, guidance=guidance, itemsize=itemsize)
     count = (usual_steps(method) or family.default_steps) if steps is None else steps
     check_count("steps", count)
-    return method_for(method, family.name).plan([anatomy], count).stored(storage=storage, offload=offload)
+    return method_for(method, family.name).plan(anatomies, count).stored(storage=storage, offload=offload)
 
 
 def plan_pipeline(
@@ -146,10 +146,10 @@ def plan_pipeline(
 ) -> Plan:
     """The plan for one picture or video of a loaded pipeline at its usual size; the rest is as in `plan_model`."""
     itemsize = pipe.transformer.dtype.itemsize
-    family, anatomy = _anatomy(pipe, pipe.transformer, pictures=1, guidance=guidance, itemsize=itemsize)
+    family, anatomies = _anatomies(pipe, pipe.transformer, pictures=1, guidance=guidance, itemsize=itemsize)
     count = (usual_steps(method) or family.default_steps) if steps is None else steps
     check_count("steps", count)
-    return method_for(method, family.name).plan([anatomy], count)
+    return method_for(method, family.name).plan(anatomies, count)
 
 
 def method_for(method: Method | str | None, family: str) -> Method:
@@ -260,31 +260,33 @@ def _method_named(text: str, given: dict[str, Any]) -> Method:
     return make_method(name, options | given, METHODS)
 
 
-def _resolve(model: str | Path, *, pictures: int, guidance: float | None, itemsize: int) -> tuple[ModelFamily, Anatomy]:
-    """The model's family, and its anatomy at its usual size."""
+def _resolve(
+    model: str | Path, *, pictures: int, guidance: float | None, itemsize: int
+) -> tuple[ModelFamily, list[Anatomy]]:
+    """The model's family, and the anatomy of each pass of a step at its usual size."""
     pipe = load_demo(str(model)) if is_demo(model) else None
     try:
         transformer = meta_transformer(model) if pipe is None else pipe.transformer
     except UnknownNameError as error:
         raise UnknownNameError(f"{error}; demos: {', '.join(DEMO_NAMES)}") from error
-    return _anatomy(pipe, transformer, pictures=pictures, guidance=guidance, itemsize=itemsize)
+    return _anatomies(pipe, transformer, pictures=pictures, guidance=guidance, itemsize=itemsize)
 
 
-def _anatomy(
+def _anatomies(
     pipe: Any, transformer: Any, *, pictures: int, guidance: float | None, itemsize: int
-) -> tuple[ModelFamily, Anatomy]:
+) -> tuple[ModelFamily, list[Anatomy]]:
     family = family_of(transformer)
     scale = family.default_guidance if guidance is None else check_guidance(guidance)
-    shape = family.default_pass(transformer, pictures=pictures, guided=scale > 1, itemsize=itemsize)
+    shapes = family.default_passes(transformer, pictures=pictures, guided=scale > 1, itemsize=itemsize)
     # FLUX keeps its usual size in the pipeline
     if side := getattr(pipe, "default_sample_size", None):
-        shape = _with_side(shape, side // 2)
-    anatomy = family.anatomy(transformer, shape)
+        shapes = tuple(_with_side(shape, side // 2) for shape in shapes)
+    anatomies = [family.anatomy(transformer, shape) for shape in shapes]
     known = family.conditioned(transformer)
     paths = () if known is None else known.paths
-    outside = outside_weights(transformer, anatomy.costs)
+    outside = outside_weights(transformer, anatomies[0].costs)
     ahead = min(outside, weights_read(transformer.get_submodule(path) for path in paths))
-    return family, replace(anatomy, outside=outside, ahead=ahead)
+    return family, [replace(anatomy, outside=outside, ahead=ahead) for anatomy in anatomies]
 
 
 def _with_side(shape: Pass, side: int) -> Pass:

@@ -91,9 +91,7 @@ def _print_summary(console: Console, plan: Plan) -> None:
     grid = _grid()
     grid.add_row("model", summary.model)
     grid.add_row("method", summary.method)
-    passes = "" if summary.passes == 1 else f" in each of {summary.passes} passes"
-    rows = "1 row" if summary.rows == 1 else f"{summary.rows} rows"
-    grid.add_row("batch", f"{rows} of {tokens} tokens{passes}")
+    grid.add_row("batch", f"{_rows(summary.rows)} of {tokens} tokens{_passes(plan)}")
     grid.add_row("steps", f"{summary.steps}: {kinds}")
     grid.add_row(
         "FLOPs",
@@ -108,6 +106,19 @@ def _print_summary(console: Console, plan: Plan) -> None:
     for note in summary.notes:
         grid.add_row("note", note)
     console.print(grid)
+
+
+def _passes(plan: Plan) -> str:
+    first, *others = (anatomy.shape for anatomy in plan.anatomies)
+    if not others:
+        return ""
+    if all((other.rows, other.tokens) == (first.rows, first.tokens) for other in others):
+        return f" in each of {plan.passes} passes"
+    return "".join(f", then {_rows(other.rows)} in a pass {other.name!r}" for other in others)
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 def _print_heat(console: Console, plan: Plan) -> None:

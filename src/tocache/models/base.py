@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -48,6 +49,23 @@ class ModelFamily(ABC):
     @abstractmethod
     def default_pass(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> Pass:
         """The first pass of a step at the model's usual size, for a plan before any run."""
+
+    def default_passes(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> tuple[Pass, ...]:
+        """All passes of a step at the model's usual size, as its pipeline is usually called, for a plan before any run.
+
+        The halves of a guidance in two passes are taken to have texts of one length.
+        """
+        first = self.default_pass(transformer, pictures=pictures, guided=guided, itemsize=itemsize)
+        if not guided or not self.guides_in_two_passes(transformer):
+            return (first,)
+        return replace(first, name="cond"), replace(first, name="uncond")
+
+    def guides_in_two_passes(self, transformer: Any) -> bool:
+        """Whether guidance, as usually asked for, makes a pass for each half; False where both are in one batch.
+
+        Also where the transformer embeds the scale, and a true CFG beside that is asked for by a negative prompt alone.
+        """
+        return False
 
     @abstractmethod
     def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:

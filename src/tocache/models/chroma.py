@@ -26,5 +26,8 @@ class Chroma(Flux):
     def conditioned(self, transformer: Any) -> Conditioned | None:
         return None  # the small network has no block's own projection
 
+    def guides_in_two_passes(self, transformer: Any) -> bool:
+        return True
+
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
         return in_two_passes(arguments)

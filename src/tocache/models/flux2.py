@@ -46,6 +46,9 @@ class Flux2(Stacked):
     def usual(self, transformer: Any) -> Pass:
         return Pass(1, joint_tokens(64 * 64, _TEXT), (64, 64))
 
+    def guides_in_two_passes(self, transformer: Any) -> bool:
+        return False  # the published models embed the scale or are distilled
+
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
         # FLUX.2 embeds the scale, and a distilled Klein ignores it
         if pipeline is not None and (pipeline.transformer.config.guidance_embeds or pipeline.config.is_distilled):

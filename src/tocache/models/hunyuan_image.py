@@ -42,6 +42,9 @@ class HunyuanImage(Stacked):
     def usual(self, transformer: Any) -> Pass:
         return Pass(1, image_first_tokens(64 * 64, _TEXT), (64, 64))
 
+    def guides_in_two_passes(self, transformer: Any) -> bool:
+        return not transformer.config.guidance_embeds  # a distilled one has no guider
+
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
         return by_guider(pipeline)
 

@@ -136,6 +136,15 @@ class LTX2Video(Stacked):
         times = (arguments.get(name) for name in ("timestep", "audio_timestep"))
         return all(time is None or time.numel() == arguments["hidden_states"].shape[0] for time in times)
 
+    def default_passes(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> tuple[Pass, ...]:
+        first = self.default_pass(transformer, pictures=pictures, guided=guided, itemsize=itemsize)
+        if not guided:
+            return (first,)
+        # the pipeline's own scales switch all three guidances on
+        alone = replace(first, rows=pictures, halves=None)
+        apart = _tokens(first.tokens["image"], first.tokens[AUDIO], apart=True)
+        return first, replace(alone, name="perturbed"), replace(alone, name="isolated", tokens=apart)
+
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
         """The text's guidance is in one batch; those by skipped attention and by streams kept apart add a pass each."""
         halves = self.halves if _asks(arguments, "guidance_scale", 1) else None

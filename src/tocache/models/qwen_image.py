@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from tocache.models.base import unpublished
@@ -44,9 +43,8 @@ class QwenImage(Stacked):
         # the tokens of pictures to be edited may be modulated for time zero
         return not getattr(transformer, "zero_cond_t", False)
 
-    def default_pass(self, transformer: Any, *, pictures: int, guided: bool, itemsize: int) -> Pass:
-        shape = super().default_pass(transformer, pictures=pictures, guided=guided, itemsize=itemsize)
-        return replace(shape, name="cond" if guided else "batch")
+    def guides_in_two_passes(self, transformer: Any) -> bool:
+        return True  # its true CFG is the only guidance it has
 
     def usual(self, transformer: Any) -> Pass:
         return Pass(1, joint_tokens(64 * 64, 64), (64, 64))

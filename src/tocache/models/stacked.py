@@ -82,6 +82,9 @@ class Stacked(ModelFamily):
         rows, halves = (2 * pictures, self.halves) if guided and self.halves else (pictures, None)
         return replace(self.usual(transformer), rows=rows, halves=halves, itemsize=itemsize)
 
+    def guides_in_two_passes(self, transformer: Any) -> bool:
+        return self.halves is None and self.scale == "guidance_scale"
+
     def guidance(self, pipeline: Any, arguments: Mapping[str, Any]) -> Guidance:
         return in_one_batch(arguments, self.halves) if self.halves else in_two_passes(arguments, self.scale)
 
