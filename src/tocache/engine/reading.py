@@ -43,6 +43,9 @@ def read_self_attention(run: PassRun, wiring: Attention, compute: Callable[[], A
 
     with Probe(look):
         y = compute()
+    if not found and set(names) == {"influence"} and _is_left_out(run, wiring):
+        # every token is heard by itself alone: the column sums of that map
+        found = [{"influence": y.new_ones((y.shape[0], count), dtype=torch.float32)} for count in tokens]
     if not found:
         run.cannot_read(wiring.module)
     for i in sites:
@@ -50,6 +53,13 @@ def read_self_attention(run: PassRun, wiring: Attention, compute: Callable[[], A
         if found and run.reads_map(i):
             run.note_map(i, found[wiring.groups.index(group)])
     return y
+
+
+def _is_left_out(run: PassRun, wiring: Attention) -> bool:
+    if wiring.left_out is None:
+        return False
+    argument, block = wiring.left_out
+    return block in (run.arguments.get(argument) or ())
 
 
 def _attend_and_sum(seen: Seen, present: Callable[[], torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:

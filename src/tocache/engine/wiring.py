@@ -49,6 +49,9 @@ class Attention:
     there, and all of them attend to all. `unread` counts the outputs after those of the sites that nobody reads: they
     are not cached. `outputs` are the groups of its outputs, where one site holds them one behind the other. What is
     `folded` takes and gives one picture for each row, (rows, channels, height, width), and may as well be no attention.
+
+    `left_out` is an argument of the transformer that lists blocks, and the number of this one: where it is among them,
+    the module gives of each token its own value, as if it attended to itself alone.
     """
 
     sites: tuple[str, ...]
@@ -59,6 +62,7 @@ class Attention:
     unread: int = 0
     outputs: tuple[str, ...] = ()
     folded: bool = False
+    left_out: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)

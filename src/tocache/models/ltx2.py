@@ -42,7 +42,8 @@ class AudioVideo:
 
     def layers(self, path: str) -> list[Layer]:
         """Those of the block at `path`."""
-        streams = [self._stream_layers(f"{path}.{prefix}", group) for group, prefix in _STREAMS]
+        block = int(path.rpartition(".")[2])
+        streams = [self._stream_layers(f"{path}.{prefix}", group, block) for group, prefix in _STREAMS]
         own, text, mlps = zip(*streams, strict=True)
         between = [Attention((f"{path}.{name}",), f"{path}.{name}", (), (keys,)) for name, _, keys in _BETWEEN]
         return [*own, *text, *between, *mlps]
@@ -67,10 +68,11 @@ class AudioVideo:
         between = [self._between(block.get_submodule(name), shape, *at) for name, *at in _BETWEEN]
         return [*own, *text, *between, *mlps]
 
-    def _stream_layers(self, prefix: str, group: str) -> tuple[Layer, Layer, Layer]:
+    def _stream_layers(self, prefix: str, group: str, block: int) -> tuple[Layer, Layer, Layer]:
         attention, cross, mlp = (f"{prefix}{name}" for name in ("attn1", "attn2", "ff"))
+        left_out = ("spatio_temporal_guidance_blocks", block)
         return (
-            Attention((attention,), attention, (f"{prefix}norm1",), (group,)),
+            Attention((attention,), attention, (f"{prefix}norm1",), (group,), left_out=left_out),
             TokenWise(cross, cross, f"{prefix}norm2"),
             TokenWise(mlp, mlp, f"{prefix}norm3"),
         )
