@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tocache.errors import OptionError, PlanMismatchError, UnknownNameError
-from tocache.methods import FORA, METHODS, PAB, Method, Planned, ToCa, Uncached, fill_table
+from tocache.methods import FORA, METHODS, PAB, DuCa, Method, Placed, Planned, ToCa, Uncached, fill_table
 from tocache.models.registry import FAMILIES, family_named
 from tocache.opensora import STDiT3Transformer3DModel
 from tocache.plan import ALL, Anatomy, Budget, Every, Pass, Plan, Policy, flops_planned, flops_uncached
@@ -84,6 +84,8 @@ class TestOptions:
             ({"depth": float("nan")}, "depth=nan is not allowed"),
             ({"together": "yes"}, "together='yes' is not allowed"),
             ({"seed": "x"}, "seed='x' is not allowed"),
+            ({"queries": 0}, "queries=0 is not allowed; allowed: above 0, up to 1"),
+            ({"queries": "all"}, "queries='all' is not allowed"),
         ],
         ids=str,
     )
@@ -122,6 +124,7 @@ class TestOptions:
         for method in (ToCa(), ToCa(4, 0.07, share="step", scores={"norm": 1.0}), FORA(), FORA(5), Uncached()):
             assert eval(str(method), {"ToCa": ToCa, "FORA": FORA, "Uncached": Uncached}) == method
         assert str(ToCa(3, 0.1)) == "ToCa(interval=3, fresh_ratio=0.1)"
+        assert str(ToCa(queries=0.1)) == "ToCa(queries=0.1)"
 
     def test_every_method_is_registered_by_its_name(self):
         assert {"none": Uncached, "fora": FORA, "toca": ToCa}.items() <= METHODS.items()
@@ -169,6 +172,19 @@ class TestPlans:
         assert policy == Policy(
             {"norm": 2.0}, staleness=0.25, interval=4, spread=0.0, spread_size=2, share="block", together=True, seed=5
         )
+
+    def test_a_share_of_the_queries_is_the_policys_where_influence_is_read(self):
+        exact, sampled = planned(ToCa()), planned(ToCa(queries=0.1, seed=3))
+        assert exact.policy.queries == 1
+        assert sampled.policy == replace(exact.policy, queries=0.1, seed=3)
+        assert "queries=0.1" in sampled.method
+        influence, placed = {"influence": 1.0}, {"where": "sublayers", "partial": (1,), "queries": 0.1}
+        assert planned(DuCa(scores=influence, queries=0.1)).policy.queries == 0.1
+        assert planned(Placed(scores=influence, **placed)).policy.queries == 0.1
+        with pytest.raises(OptionError, match=r"queries=0\.1 is not allowed; allowed: 1 without the score influence"):
+            planned(ToCa(queries=0.1), "pixart")
+        with pytest.raises(OptionError, match=r"queries=0\.1"):
+            Placed(**placed)
 
     def test_time_depth_and_kinds_reach_the_budget(self):
         method = ToCa(2, 0.5, schedule="constant", time=0.5, depth=-0.5, kinds={"cross-attention": 1.0})

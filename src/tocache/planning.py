@@ -29,6 +29,7 @@ from tocache.plan import (
 from tocache.plan.anatomy import IMAGE_FIRST, JOINT
 from tocache.plan.roofline import Prediction, attaining, predict, processor_named
 from tocache.presets import BALANCED, preset, preset_names, preset_steps
+from tocache.reports import scores_text
 
 # Short names of the dtypes that features may have; torch's own names are understood as well.
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
@@ -46,7 +47,7 @@ class PlanSummary:
     steps_by_kind: dict[str, int]  # full, partial, reuse
     flops_uncached: int
     flops_planned: int
-    flops_scores: int  # exact attention scores, on top
+    flops_scores: int  # attention scores, on top
     cache_bytes: int  # at most, each feature counted once
     cache_bytes_device: int  # of those, on the device
     notes: tuple[str, ...]
@@ -200,14 +201,14 @@ def summarize(plan: Plan) -> PlanSummary:
 
 def predictions_on(plan: Plan, processor: str, attained: float | None = None) -> dict[str, Prediction]:
     """What a GPU would take for a plan; not measured. The first is the plan as it is; the others are called by how
-    they differ: without exact attention scores, and also with modulations computed ahead where there are any.
+    they differ: without attention scores, and also with modulations computed ahead where there are any.
 
     processor  its name in `PROCESSORS`; attained: the share of its peak that matrix products reach, None for all
 
     Raises UnknownNameError, OptionError.
     """
     limits = attaining(processor_named(processor), 1.0 if attained is None else attained)
-    found = {"": predict(plan, limits), "without exact attention scores": predict(plan, limits, scores=False)}
+    found = {"": predict(plan, limits), f"without {scores_text(plan)}": predict(plan, limits, scores=False)}
     if any(anatomy.ahead for anatomy in plan.anatomies):
         found["and with modulations ahead"] = predict(plan, limits, scores=False, ahead=True)
     return found

@@ -36,7 +36,7 @@ class Report:
     flops_uncached: int | None = None
     flops_planned: int | None = None
     flops_computed: int | None = None
-    flops_scores: int | None = None  # exact attention scores, on top
+    flops_scores: int | None = None  # attention scores, on top
     cache_bytes_planned: int | None = None
     cache_bytes_peak: int | None = None
     cache_bytes_device_planned: int | None = None  # what of it is on the device
@@ -112,7 +112,7 @@ class Report:
         computed, uncached = in_units(self.flops_computed), in_units(self.flops_uncached)
         lines.append(f"  FLOPs    {computed} of {uncached}: {self.speedup:.2f}x fewer")
         if self.flops_scores:
-            lines.append(f"  scores   {in_units(self.flops_scores)} more, for exact attention scores")
+            lines.append(f"  scores   {in_units(self.flops_scores)} more, for {scores_text(self.plan)}")
         cache = f"  cache    {(self.cache_bytes_peak or 0) / 2**20:.1f} MiB at most"
         if self.plan is not None and self.plan.policy.offload:
             cache += f", {(self.cache_bytes_device_peak or 0) / 2**20:.1f} MiB of it on the device"
@@ -130,6 +130,12 @@ class Report:
 def in_units(flops: float) -> str:
     """FLOPs with four digits and the unit that suits them: G or T."""
     return f"{flops / 1e12:.4g} T" if flops >= 1e11 else f"{flops / 1e9:.4g} G"
+
+
+def scores_text(plan: Plan | None) -> str:
+    """What the FLOPs of a plan's scores are spent on, in words."""
+    queries = 1.0 if plan is None else plan.policy.queries
+    return "exact attention scores" if queries == 1 else f"attention scores of {100 * queries:.3g}% of the queries"
 
 
 def computed_table(record: Record, plan: Plan) -> Table:

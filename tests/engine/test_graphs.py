@@ -19,6 +19,7 @@ METHODS = {
     "fora": tocache.FORA(3),
     "toca": tocache.ToCa(3, 0.3),
     "random": tocache.ToCa(3, 0.3, scores={"random": 1.0}),
+    "sampled": tocache.ToCa(3, 0.3, ratio="constant", scores={"influence": 1.0, "random": 0.1}, queries=0.25),
     "drift": tocache.ToCa(3, 0.3, scores={"drift": 1.0}),
     "newton": tocache.Newton(3, order=2),
     "freqca": tocache.FreqCa(3),
@@ -48,7 +49,13 @@ def assert_same(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-CASES = [*(("dit", name) for name in METHODS), ("pixart", "toca"), ("flux", "toca"), ("flux", "taylorseer")]
+CASES = [
+    *(("dit", name) for name in METHODS),
+    ("pixart", "toca"),
+    ("flux", "toca"),
+    ("flux", "sampled"),
+    ("flux", "taylorseer"),
+]
 
 
 @pytest.mark.parametrize(("family", "name"), CASES)

@@ -23,6 +23,7 @@ METHODS = {
     "spread": tocache.ToCa(3, 0.3, scores={"norm": 1.0}, share="step"),
     "random": tocache.ToCa(3, 0.3, scores={"random": 1.0}),
     "drift": tocache.ToCa(3, 0.3, scores={"drift": 1.0}),
+    "sampled": tocache.ToCa(3, 0.3, scores={"influence": 1.0}, queries=0.25),
     "similarity": tocache.ToCa(3, 0.3, scores={"similarity": 1.0}),
     "fora": tocache.FORA(3),
     "taylorseer": tocache.TaylorSeer(3, order=1),

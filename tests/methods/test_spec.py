@@ -18,6 +18,7 @@ from tocache.planning import method_from
         ("duca:fresh_ratio=0.2", DuCa(fresh_ratio=0.2)),
         ('toca:share=step:scores={"norm": 1, "drift": 0.5}', ToCa(share="step", scores={"norm": 1, "drift": 0.5})),
         ("toca:together=false:interval=4", ToCa(4, together=False)),
+        ("toca:queries=0.1", ToCa(queries=0.1)),
     ],
 )
 def test_values_are_json_or_plain_words(text, method):

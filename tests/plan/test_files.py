@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,6 +49,15 @@ def test_a_saved_plan_comes_back_as_it_was(rich, tmp_path):
         assert before.dtype == after.dtype
     save_plan(again, str(tmp_path / "again.json"))
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "plan.json").read_bytes()
+
+
+def test_a_file_keeps_the_share_of_the_queries_and_says_what_they_cost(rich, tmp_path):
+    policy = replace(rich.policy, scores={"influence": 1.0}, queries=0.25)
+    sampled, exact = (replace(rich, policy=each) for each in (policy, replace(policy, queries=1.0)))
+    save_plan(sampled, tmp_path / "plan.json")
+    again = load_plan(tmp_path / "plan.json")
+    assert again.policy == policy
+    assert flops_scores(again) == flops_scores(sampled) < flops_scores(exact)
 
 
 def test_a_file_says_what_the_plan_costs(rich):

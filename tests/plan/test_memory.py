@@ -166,3 +166,13 @@ def test_scores_cost_a_look_at_each_map_that_is_read_later(toy):
         plan = Plan((toy(),), fresh.copy(), Policy(scores), "some")
         # the cross-attention is computed in all five steps, and in three of them a choice follows
         assert flops_scores(plan) == expected
+
+
+def test_scores_of_a_sample_cost_as_much_less(toy):
+    fresh = np.full((2, 1, 9), ALL, dtype=np.int32)
+    fresh[1, 0, 3], fresh[1, 0, 5] = 0, 3
+    maps = {"influence": 1.0, "entropy": 1.0}
+    for share, looked in ((1.0, 50), (0.25, 50 // 4), (0.01, 50 // 16)):  # at least one of 16 queries
+        plan = Plan((toy(),), fresh.copy(), Policy(maps, queries=share), "some")
+        assert flops_scores(plan) == looked + 20  # entropies are of each token's own row
+        assert lifetimes(plan).peak_bytes == lifetimes(Plan((toy(),), fresh.copy(), Policy(maps), "some")).peak_bytes

@@ -20,6 +20,10 @@ from tocache.plan import Policy
         ({"order": -1}, "order=-1 is not allowed"),
         ({"staleness": -0.5}, r"staleness=-0\.5 is not allowed"),
         ({"spread": -1.0}, r"spread=-1\.0 is not allowed"),
+        ({"scores": {"influence": 1.0}, "queries": 0}, "queries=0 is not allowed; allowed: above 0, up to 1"),
+        ({"scores": {"influence": 1.0}, "queries": 1.5}, r"queries=1\.5 is not allowed"),
+        ({"scores": {"influence": 1.0}, "queries": True}, "queries=True is not allowed"),
+        ({"scores": {"entropy": 1.0}, "queries": 0.5}, "queries=0.5 is not allowed; allowed: 1 without the score infl"),
     ],
 )
 def test_a_value_out_of_its_range_is_named_with_the_range(options, message):
@@ -40,6 +44,20 @@ def test_the_history_is_one_longer_than_the_order():
 def test_a_dictionary_and_back():
     policy = Policy({"norm": 2.0}, 0.5, 3, 0.1, 4, "block", together=True, stale="polynomial", order=2, seed=7)
     assert Policy.from_dict(policy.to_dict()) == policy
+    sampled = Policy({"influence": 1.0}, queries=0.1)
+    assert Policy.from_dict(sampled.to_dict()) == sampled
+
+
+def test_a_policy_of_a_file_from_before_there_were_samples_is_exact():
+    data = Policy({"influence": 1.0}).to_dict()
+    del data["queries"]
+    assert Policy.from_dict(data).queries == 1
+
+
+def test_a_share_of_the_queries_is_a_number_of_them_and_never_none():
+    tenth, exact = Policy({"influence": 1.0}, queries=0.1), Policy()
+    assert [tenth.queries_of(tokens) for tokens in (0, 1, 4, 14, 256, 4608)] == [0, 1, 1, 1, 26, 461]
+    assert [exact.queries_of(tokens) for tokens in (0, 1, 4608)] == [0, 1, 4608]
 
 
 def test_an_unknown_option_in_a_file():

@@ -108,6 +108,15 @@ def test_keys_and_values_are_read_where_single_tokens_attend() -> None:
     assert at(beside.cache - plain.cache) == [0, anatomy.pair_bytes(site), 0]
 
 
+def test_a_sample_of_the_queries_is_gathered_and_read_beside_all_keys(toy) -> None:
+    fresh = np.array([[[ALL] * 3], [[0, 0, 4]]])
+    token, moved = 8 * 4 * 2, {}
+    for share in (1.0, 0.25):
+        plan = Plan((toy(1),), fresh, Policy({"influence": 1.0}, queries=share), "by hand")
+        moved[share] = int((traffic(plan).by_site - traffic(plan, scores=False).by_site).sum())
+    assert moved == {1.0: (16 + 16) * token, 0.25: (16 + 3 * 4) * token}
+
+
 def test_what_is_read_however_few_tokens() -> None:
     shared = replace(MLP, shared=100)
     few, none = (traffic(plan_of(one_mlp(cost), ALL, 1, 0)) for cost in (shared, MLP))

@@ -83,6 +83,7 @@ def show_diagnosis(found: Diagnosis) -> None:
 
 def _print_summary(console: Console, plan: Plan) -> None:
     from tocache.planning import flops_text, summarize
+    from tocache.reports import scores_text
 
     summary = summarize(plan)
     shape = plan.anatomies[0].shape
@@ -98,7 +99,7 @@ def _print_summary(console: Console, plan: Plan) -> None:
         f"{flops_text(summary.flops_uncached)} → {flops_text(summary.flops_planned)}, {summary.ratio:.2f}× fewer",
     )
     if summary.flops_scores:
-        grid.add_row("scores", f"{flops_text(summary.flops_scores)} more, for exact attention scores")
+        grid.add_row("scores", f"{flops_text(summary.flops_scores)} more, for {scores_text(plan)}")
     cache = f"{summary.cache_bytes / 2**20:.1f} MiB at most"
     if plan.policy.offload:
         cache += f", {summary.cache_bytes_device / 2**20:.1f} MiB of it on the device"

@@ -110,8 +110,9 @@ class StepGraphs:
             return call(*args, **kwargs)
         if self.how.records:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # nothing of what other graphs gave is read any more
+        numbers = numbers_of(run, moments, graph.asked, graph.draws, graph.samples, inputs[0].device)
         with torch.autocast(inputs[0].device.type, enabled=False):  # the casts are in the graph
-            results = graph.run(*inputs, *cached, *numbers_of(run, moments, graph.asked, graph.draws, inputs[0].device))
+            results = graph.run(*inputs, *cached, *numbers)
         output, new = list(results[: graph.outputs]), results[graph.outputs :]
         if self.how.records:
             output = [result.clone() for result in output]

@@ -11,6 +11,7 @@ import torch
 
 from tocache.engine.choose import choose
 from tocache.engine.deferred import Given, scatters, settled
+from tocache.engine.queries import SampledQueries
 from tocache.features import PassCache, best_forecasts, extrapolate, extrapolate_each, may_change
 from tocache.kernels import scatter_rows
 from tocache.plan.memory import (
@@ -54,6 +55,7 @@ class PassRun:
         self.modulation: Mapping[str, torch.Tensor] = {}  # by module, what it gives; known before the run
         self.given: list[Given] = []  # whose rows may not be in their places yet
         self.alike = True  # whether all tokens of a row are modulated alike, so that a norm may be given some of them
+        self._queries: torch.Tensor | None = None  # those that are drawn, as soon as one attention has asked
         # the sites that read features which are kept on the host, in order
         self.reads = [i for i, amount in enumerate(self.amounts) if amount >= 0] if plan.policy.offload else []
 
@@ -185,6 +187,19 @@ class PassRun:
     def reads_map(self, i: int) -> bool:
         """Whether site `i`'s attention map must be looked at while it runs."""
         return bool(self.keep[i] & KEEP_MAP)
+
+    @cached_property
+    def sampled(self) -> SampledQueries | None:
+        """How the queries that influence is estimated from are drawn; None where all are read."""
+        return SampledQueries(self.plan, self.number) if self.plan.policy.queries < 1 else None
+
+    def queries(self, i: int, group: str, device: torch.device) -> torch.Tensor | None:
+        """(queries,) int64 of `group`, from which the influence in self-attention `i` is estimated; None: from all."""
+        if self.sampled is None:
+            return None
+        if self._queries is None:
+            self._queries = self.run.sample(self.sampled, self.step, device)
+        return self.sampled.of(self._queries, i, group)
 
     def keeps_pairs(self, i: int) -> bool:
         """Whether a later step computes single tokens of attention `i`, over keys and values that are kept now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -34,7 +34,8 @@ def read_self_attention(run: PassRun, wiring: Attention, compute: Callable[[], A
         output, whole = None, {}
         for name in names:
             if name == "influence":
-                output, whole[name] = _attend_and_sum(seen, lambda: _present(run, wiring))
+                samples = _samples(run, wiring, seen) if seen.query.shape[2] == sum(tokens) else ()
+                output, whole[name] = _attend_and_sum(seen, lambda: _present(run, wiring), samples)
             else:
                 whole[name] = score_value_norm(seen.value) if name == "value-norm" else score_key_norm(seen.key)
         parts = {name: torch.split(values, tokens, dim=1) for name, values in whole.items()}
@@ -62,19 +63,50 @@ def _is_left_out(run: PassRun, wiring: Attention) -> bool:
     return block in (run.arguments.get(argument) or ())
 
 
-def _attend_and_sum(seen: Seen, present: Callable[[], torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:
+Samples = Sequence[tuple[int, torch.Tensor | None]]
+"""By group of an attention's tokens, in order: how many there are, and which queries are read, None for all."""
+
+
+def _samples(run: PassRun, wiring: Attention, seen: Seen) -> Samples:
+    """Which queries of an attention its column sums are estimated from; nothing where they are exact."""
+    site = run.index[wiring.sites[0]]
+    found = [(run.tokens(group), run.queries(site, group, seen.query.device)) for group in wiring.groups]
+    return found if any(index is not None for _, index in found) else ()
+
+
+def _attend_and_sum(
+    seen: Seen, present: Callable[[], torch.Tensor | None], samples: Samples = ()
+) -> tuple[torch.Tensor | None, torch.Tensor]:
     """The attention's output, and its column sums (rows, keys) over the queries of tokens that are not padding.
 
-    What padding asks for must not depend on how much of it a batch has.
+    What padding asks for must not depend on how much of it a batch has. Of `samples` the sums are an estimate; the
+    output is then None: the call is the model's own.
     """
     query, key, mask = seen.query, seen.key, seen.mask
+    seen_by = mask
     if mask is not None and mask.dtype == torch.bool and mask.dim() == 4 and mask.shape[2] == 1:
         seen_by = mask & mask.transpose(2, 3)  # the keys that it hides are padding
     elif mask is not None and (there := present()) is not None:
         seen_by = mask.masked_fill(~there[:, None, :, None], False if mask.dtype == torch.bool else -torch.inf)
-    else:
+    if samples:
+        return None, _estimated_sums(query, key, seen_by, seen.scale, samples)
+    if seen_by is mask:
         return attention_with_column_sums(query, key, seen.value, mask=mask, scale=seen.scale)
     return seen.attend(), attention_column_sums(query, key, mask=seen_by, scale=seen.scale)
+
+
+def _estimated_sums(
+    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scale: float | None, samples: Samples
+) -> torch.Tensor:
+    """(rows, keys) the column sums, each group's part from its own sample, so that their weights stay exact."""
+    sums, start = torch.zeros(key.shape[0], key.shape[2], device=key.device), 0
+    for tokens, index in samples:
+        own = slice(start, start + tokens)
+        by_query = mask is not None and mask.dim() > 1 and mask.shape[-2] > 1
+        part = mask[..., own, :] if mask is not None and by_query else mask
+        sums += attention_column_sums(query[:, :, own], key, mask=part, scale=scale, query_index=index)
+        start += tokens
+    return sums
 
 
 def _present(run: PassRun, wiring: Attention) -> torch.Tensor | None:

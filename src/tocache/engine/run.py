@@ -15,6 +15,7 @@ import torch
 from tocache.engine.ahead import Ahead
 from tocache.engine.choose import Draw
 from tocache.engine.pass_run import PassRun
+from tocache.engine.queries import Sample, SampledQueries
 from tocache.engine.record import Record
 from tocache.errors import PlanMismatchError
 from tocache.features import Forecast, PassCache
@@ -68,6 +69,7 @@ class Run:
         self.clusters: dict[tuple[int, int], torch.Tensor] = {}  # likewise: the cluster of each token
         self.best: dict[tuple[int, str], torch.Tensor] = {}  # (pass, stack) → the order of each token's forecast
         self.draw: Draw = self._draw
+        self.sample: Sample = SampledQueries.draw
         self._clock = time.perf_counter()
 
     @property

@@ -14,8 +14,10 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from tocache.engine.graph_state import Structure, put_together, take_apart
 from tocache.engine.intercept import Call
 from tocache.engine.pass_run import PassRun
+from tocache.engine.queries import SampledQueries
 from tocache.engine.record import Record
 from tocache.features import Forecast
+from tocache.kernels import sent
 
 if TYPE_CHECKING:
     from tocache.engine.run import Run
@@ -49,6 +51,7 @@ class Graph:
     sources   of its tensors: (True, number of one that the cache had), or (False, number of a new one)
     asked     by its forecasts, in the order of their weights
     draws     how many random scores are drawn
+    samples   whether attentions are read by a sample of their queries
     computed  by site, as `PassRun.computed`
     effects   on the run's record; the most bytes that this pass's own cache held
     weighed   the cache's bytes afterwards
@@ -61,6 +64,7 @@ class Graph:
     sources: list[tuple[bool, int]]
     asked: list[Asked]
     draws: int
+    samples: bool
     computed: list[int]
     effects: Record
     weighed: Any
@@ -93,8 +97,9 @@ def trace(run: Run, call: Call, leaves: Sequence[Any], spec: Any, taken: Taken, 
         traced = {id(real): each for real, each in zip(inputs, flat, strict=False)}
         args, kwargs = tree_unflatten([traced.get(id(leaf), leaf) for leaf in leaves], spec)
         cached = flat[len(inputs) : len(inputs) + len(taken.tensors)]
-        clock, weights, *draws = flat[len(inputs) + len(cached) :]
-        numbers = _Numbers(clock.unbind(), weights.unbind(), draws)
+        clock, weights, *drawn = flat[len(inputs) + len(cached) :]
+        table = None if now.sampled is None else drawn.pop(0)
+        numbers = _Numbers(clock.unbind(), weights.unbind(), table, drawn)
         with _traced(run, now, numbers, taken, cached) as effects:
             now.modulation = {path: traced[id(rows)] for path, rows in now.modulation.items()}
             now.arguments = tree_map(lambda leaf: traced.get(id(leaf), leaf), dict(now.arguments))
@@ -104,37 +109,34 @@ def trace(run: Run, call: Call, leaves: Sequence[Any], spec: Any, taken: Taken, 
             after, held = take_apart(now, numbers.moments)
             new, sources = _sources(held, cached)
             made.update(outputs=len(output), output=how, after=after, sources=sources)
-            made.update(asked=list(numbers.slots), draws=numbers.drawn, computed=list(now.computed))
-            made.update(effects=effects, weighed=now.cache.weighed)
+            made.update(asked=list(numbers.slots), draws=numbers.drawn, samples=numbers.sampled)
+            made.update(computed=list(now.computed), effects=effects, weighed=now.cache.weighed)
         return [*output, *new]
 
-    flat = [*inputs, *taken.tensors, *numbers_of(run, taken.moments, [], 0, inputs[0].device)]
+    flat = [*inputs, *taken.tensors, *numbers_of(run, taken.moments, [], 0, False, inputs[0].device)]
     traced = make_fx(forward, tracing_mode="fake", _allow_non_fake_inputs=True)(*flat)
     return Graph(run=torch.compile(traced, fullgraph=True, dynamic=False, **options), **made)
 
 
 def numbers_of(
-    run: Run, moments: Sequence[int], asked: Sequence[Asked], draws: int, device: torch.device
+    run: Run, moments: Sequence[int], asked: Sequence[Asked], draws: int, samples: bool, device: torch.device
 ) -> list[torch.Tensor]:
-    """What differs between two passes of a kind: moments, weights of forecasts, random scores (1, tokens) each."""
+    """What differs between two passes of a kind: moments, weights of forecasts, the table of sampled queries, and
+    random scores (1, tokens) each."""
     now = run.now
     assert now is not None
     hows = {how.order: how for how in (*run.hows, *([] if run.how is None else [run.how]))}
     weights = [w for order, at in asked for w in hows[order].weights(tuple(moments[i] for i in at), now.step)]
     weights += [0.0] * (_WEIGHTS - len(weights))
     clock = torch.tensor(list(moments), dtype=torch.int32)
-    numbers = [_sent(clock, device), _sent(torch.tensor(weights, dtype=torch.float32), device)]
+    numbers = [sent(clock, device), sent(torch.tensor(weights, dtype=torch.float32), device)]
+    if now.sampled is not None:
+        numbers.append(now.sampled.draw(now.step, device) if samples else now.sampled.nothing(device))
     if "random" in run.plan.policy.scores:
         counts = [now.tokens(now.plan.sites[i].group) for i, choice in enumerate(now.choices) if choice > 0]
         drawn = [run.draw(count, device) for count in counts[:draws]]
         numbers += drawn + [torch.zeros(1, count, device=device) for count in counts[draws:]]
     return numbers
-
-
-def _sent(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
-    if device.type != "cuda":
-        return numbers.to(device)
-    return numbers.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass
@@ -143,9 +145,11 @@ class _Numbers:
 
     moments: Sequence[torch.Tensor]
     weights: Sequence[torch.Tensor]
+    queries: torch.Tensor | None
     draws: Sequence[torch.Tensor]
     slots: dict[Asked, Sequence[torch.Tensor]] = field(default_factory=dict)
     drawn: int = 0
+    sampled: bool = False
 
     def draw(self, tokens: int, device: torch.device) -> torch.Tensor:
         drawn = self.draws[self.drawn]
@@ -153,6 +157,11 @@ class _Numbers:
         if drawn.shape[1] != tokens:
             raise Unsuited("random scores are drawn in another order than sites run")
         return drawn
+
+    def sample(self, how: SampledQueries, step: int, device: torch.device) -> torch.Tensor:
+        assert self.queries is not None
+        self.sampled = True
+        return self.queries
 
     def ask(self, order: int, at: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         places = {id(moment): i for i, moment in enumerate(self.moments)}
@@ -180,7 +189,7 @@ def _traced(
     run: Run, now: PassRun, numbers: _Numbers, taken: Taken, cached: Sequence[torch.Tensor]
 ) -> Iterator[Record]:
     """While the pass is traced, its steps and its cache are tensors of the trace; yields what a run would record."""
-    before: dict[str, Any] = {name: getattr(run, name) for name in ("record", "how", "hows", "draw")}
+    before: dict[str, Any] = {name: getattr(run, name) for name in ("record", "how", "hows", "draw", "sample")}
     step, computed, weighed, arguments = now.step, list(now.computed), now.cache.weighed, now.arguments
     modulation = now.modulation
     total, device = run.held_bytes()
@@ -190,8 +199,10 @@ def _traced(
         "how": None if run.how is None else _Asking(run.how, numbers),
         "hows": [_Asking(how, numbers) for how in run.hows],
         "draw": numbers.draw,
+        "sample": numbers.sample,
     }
     run.__dict__.update(given)
+    queries, now._queries = now._queries, None
     now.__dict__["step"] = numbers.moments[-1]
     now.__dict__.pop("padding", None)
     put_together(now, taken.structure, cached, numbers.moments)
@@ -203,7 +214,7 @@ def _traced(
     finally:
         run.__dict__.update(before)
         now.step, now.computed, now.cache.weighed, now.arguments = step, computed, weighed, arguments
-        now.modulation = modulation
+        now.modulation, now._queries = modulation, queries
         now.__dict__.pop("padding", None)
         run.best.clear()
         put_together(now, taken.structure, taken.tensors, taken.moments)

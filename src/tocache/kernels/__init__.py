@@ -1,6 +1,6 @@
 """The operations that decide how much the choice of tokens costs: a reference in torch each, and Triton beside it."""
 
-from tocache.kernels.asking import may_ask
+from tocache.kernels.asking import may_ask, sent
 from tocache.kernels.attention_with_sums import attention_with_column_sums
 from tocache.kernels.backends import Backends
 from tocache.kernels.column_sums import COLUMN_SUMS, attention_column_sums
@@ -26,5 +26,6 @@ __all__ = [
     "may_ask",
     "modulated_rows",
     "scatter_rows",
+    "sent",
     "spread_scores",
 ]

@@ -84,6 +84,11 @@ def is_number(value: object, low: float, high: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
+def is_share(value: object) -> bool:
+    """Whether `value` is a number above 0, up to 1."""
+    return is_number(value, 0, 1) and value != 0
+
+
 def check(name: str, value: object, allowed: bool, range_: str) -> None:
     """Raises OptionError, which names the option, its value and what is allowed, where `value` is not."""
     if not allowed:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tocache.methods.base import Method, check, check_interval, fill_table, is_number, recipe_of
+from tocache.methods.base import Method, check, check_interval, fill_table, is_number, is_share, recipe_of
 from tocache.plan.anatomy import Anatomy
 from tocache.plan.budget import Budget
 from tocache.plan.plan import ALL, Plan
@@ -24,6 +24,7 @@ class DuCa(Method):
                  sub-layers have no self-attention to read it off; {"random": 1} is what its second version found no
                  worse
     staleness    weight of the time since a token was fresh, so that the choice moves on
+    queries      share of the queries that the score "influence" is estimated from; 1 is exact
     """
 
     name: ClassVar[str] = "duca"
@@ -33,6 +34,7 @@ class DuCa(Method):
     scores: Mapping[str, float] | None = None
     staleness: float = 0.25
     seed: int = 0
+    queries: float = 1.0
 
     def __post_init__(self) -> None:
         check_interval(self.interval)
@@ -40,6 +42,7 @@ class DuCa(Method):
         for score in self.scores or ():
             check("scores", score, score in SCORES, " | ".join(SCORES))
         check("staleness", self.staleness, is_number(self.staleness, 0, float("inf")), "a number >= 0")
+        check("queries", self.queries, is_share(self.queries), "above 0, up to 1")
 
     def plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
         recipe = recipe_of(anatomies, steps)
@@ -61,5 +64,6 @@ class DuCa(Method):
             interval=self.interval,
             together=recipe.policy.together,
             seed=self.seed,
+            queries=self.queries,
         )
         return Plan(tuple(anatomies), fresh, policy, str(self))

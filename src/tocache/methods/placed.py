@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tocache.methods.base import Method, check, is_count, is_number
+from tocache.methods.base import Method, check, is_count, is_number, is_share
 from tocache.methods.forecasting import WHERE, served_between
 from tocache.plan.anatomy import KINDS, Anatomy
 from tocache.plan.budget import Budget
@@ -29,7 +29,7 @@ class Placed(Method):
     partial      steps in which some tokens are computed, in ascending order, none of them full; only of sub-layers
     fresh_ratio  how many of all tokens these are; kinds: the factor of each kind of sub-layer, by name; None: 1 for
                  those that compute single tokens without the others' keys
-    scores       how tokens are chosen, None: by the norm of what comes in; share and staleness as in Policy
+    scores       how tokens are chosen, None: by the norm of what comes in; share, staleness and queries as in Policy
     """
 
     name: ClassVar[str] = "placed"
@@ -47,6 +47,7 @@ class Placed(Method):
     scores: Mapping[str, float] | None = None
     share: str = "step"
     staleness: float = 0.25
+    queries: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("full", "partial"):
@@ -62,6 +63,7 @@ class Placed(Method):
         check("fresh_ratio", self.fresh_ratio, is_number(self.fresh_ratio, 0, 1), "0 … 1")
         for kind in self.kinds or ():
             check("kinds", kind, kind in KINDS, " | ".join(KINDS))
+        check("queries", self.queries, is_share(self.queries), "above 0, up to 1")
         self._policy()
 
     def plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
@@ -90,7 +92,8 @@ class Placed(Method):
             return served
         scores = {"norm": 1.0} if self.scores is None else self.scores
         interval = max(1, round(self.of / len(self.full)))  # the unit of staleness
-        return replace(served, scores=scores, share=self.share, staleness=self.staleness, interval=interval)
+        chosen = replace(served, scores=scores, share=self.share, staleness=self.staleness, interval=interval)
+        return replace(chosen, queries=self.queries)
 
     def _ascending(self, steps: object) -> bool:
         if not isinstance(steps, tuple) or not all(isinstance(step, int) for step in steps):

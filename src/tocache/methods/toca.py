@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from tocache.methods.base import Method, check, check_interval, fill_table, is_count, is_number, recipe_of
+from tocache.methods.base import Method, check, check_interval, fill_table, is_count, is_number, is_share, recipe_of
 from tocache.models.registry import recipe_named
 from tocache.plan.anatomy import KINDS, Anatomy
 from tocache.plan.plan import Plan
@@ -30,6 +30,7 @@ class ToCa(Method):
     staleness      weight of s3, 0 switches it off
     spread         weight of s4, 0 switches it off; spread_size: side of its cells, in tokens
     share          how widely one choice is shared: "sublayer" (published), "block" or "step"
+    queries        share of the queries that s1 is estimated from in a full step; 1 is exact (published)
     together       whether both guidance halves choose the same tokens
     combine        "sum" (published) or "product" of scores and staleness (see Policy)
     stale, order   what the other tokens get: "reuse" (published), or the basis of a forecast and its order
@@ -57,6 +58,7 @@ class ToCa(Method):
     order: int = 0
     clock: str = "steps"
     seed: int = 0
+    queries: float = 1.0
 
     def __post_init__(self) -> None:
         if self.interval is not None:
@@ -85,6 +87,7 @@ class ToCa(Method):
         check("clock", self.clock, self.clock in CLOCKS, " | ".join(CLOCKS))
         check("order", self.order, isinstance(self.order, int) and 0 <= self.order <= 4, "0 … 4")
         check("together", self.together, self.together in (None, True, False), "None | True | False")
+        check("queries", self.queries, is_share(self.queries), "above 0, up to 1")
         check("seed", self.seed, isinstance(self.seed, int) and self.seed >= 0, "an integer >= 0")
         size = self.spread_size
         check("spread_size", size, size is None or is_count(size), "an integer >= 1")
@@ -118,6 +121,7 @@ class ToCa(Method):
                 order=self.order,
                 clock=self.clock,
                 seed=self.seed,
+                queries=self.queries,
             ),
         )
 

@@ -44,13 +44,14 @@ class Policy:
     contraction: float = 0.5  # of the Hermite basis
     ridge: float = 0.1  # of the Chebyshev fit
     low: float = 0.0  # share of the frequencies along the tokens, from the lowest, that are reused and not forecast
-    seed: int = 0  # of the random score
+    seed: int = 0  # of the random score, and of the queries that are drawn
     storage: str = "same"  # of features: their own dtype, or 8 bits a number and one float32 scale a token
     offload: bool = False  # features are kept in the host's memory and fetched shortly before they are read
     combine: str = "sum"  # of base scores and staleness
     adaptive: bool = False  # each token gets the order, up to `order`, that forecast best what its first block computes
     clusters: int = 0  # into how many the tokens are sorted, to choose the best of each; 0: the best of all are chosen
     propagation: float = 0.0  # share of the way that stale tokens are moved to the fresh one of their cluster
+    queries: float = 1.0  # share of the queries that the influence of tokens is estimated from; 1: exact
 
     def __post_init__(self) -> None:
         for name in self.scores:
@@ -77,6 +78,10 @@ class Policy:
         _check("clusters", self.clusters, isinstance(self.clusters, int) and self.clusters >= 0, "an integer >= 0")
         _check("propagation", self.propagation, 0 <= self.propagation <= 1, "0 … 1")
         _check("propagation", self.propagation, self.clusters > 0 or self.propagation == 0, "0 without clusters")
+        number = isinstance(self.queries, int | float) and not isinstance(self.queries, bool)
+        _check("queries", self.queries, number and 0 < self.queries <= 1, "above 0, up to 1")
+        estimated = self.queries < 1
+        _check("queries", self.queries, "influence" in self.scores or not estimated, "1 without the score influence")
         _check("storage", self.storage, self.storage in STORAGES, " | ".join(STORAGES))
         _check("offload", self.offload, isinstance(self.offload, bool), "True | False")
 
@@ -99,6 +104,10 @@ class Policy:
     def history(self) -> int:
         """How many past full features a stale token's value is made of."""
         return 1 if self.stale == "reuse" else self.window or self.order + 1
+
+    def queries_of(self, tokens: int) -> int:
+        """Of how many of so many tokens the queries are read for the influence of all: their share, at least one."""
+        return min(tokens, max(1, round(self.queries * tokens)))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

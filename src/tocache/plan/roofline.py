@@ -117,7 +117,7 @@ def attaining(processor: Processor, share: float) -> Processor:
 def predict(plan: Plan, processor: Processor, *, scores: bool = True, ahead: bool = False) -> Prediction:
     """Seconds of every step of `plan`, and of the same run without a cache.
 
-    `scores` counts what exact attention scores take; `ahead` has the modulations of all steps computed before the
+    `scores` counts what attention scores take; `ahead` has the modulations of all steps computed before the
     first, in both runs, and does not count that. Raises OptionError for a plan in 4-byte numbers, for which the
     peaks do not hold.
     """

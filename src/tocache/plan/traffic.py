@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tocache.plan.anatomy import PARALLEL
 from tocache.plan.cost import everything
-from tocache.plan.memory import AGE_BYTES, KEEP_MAP, SCORE_BYTES, lifetimes, stored_bytes
+from tocache.plan.memory import AGE_BYTES, KEEP_MAP, SCORE_BYTES, lifetimes, queries_read, stored_bytes
 from tocache.plan.plan import ALL, SKIPPED, Plan, Table
 
 Bytes = NDArray[np.int64]
@@ -90,7 +90,9 @@ def _blending(plan: Plan, scores: bool) -> Bytes:
         blended = blended + _kept(plan) * whole
     if scores:  # queries and keys are read again to score by their map
         looked = (lifetimes(plan).keep & KEEP_MAP) > 0
-        blended = blended + (looked & (amounts == ALL)) * 2 * whole
+        queries = queries_read(plan)
+        gathered = (queries < tokens) * 2 * queries  # a sample is read and written before it is read as one
+        blended = blended + (looked & (amounts == ALL)) * (tokens + queries + gathered) * token
     return np.asarray(blended)
 
 

@@ -1,6 +1,7 @@
 """Which tokens are computed again: base scores, their additions and the choice, as pure functions of tensors."""
 
 from tocache.tokens.cluster import cluster_tokens, pass_on, select_from_clusters
+from tocache.tokens.queries import sample_queries
 from tocache.tokens.scores import (
     add_staleness,
     merge_halves,
@@ -22,6 +23,7 @@ __all__ = [
     "merge_halves",
     "multiply_staleness",
     "pass_on",
+    "sample_queries",
     "score_drift",
     "score_entropy",
     "score_influence",
