@@ -18,7 +18,6 @@ Rows go to benchmarks/results/queries.jsonl.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -67,13 +66,14 @@ def asked_of(model: str, pictures: int) -> list[Any]:
 
 def ranks(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     pipe = load_pipeline(options.model)
-    calls = itertools.count()
+    forwards: list[bool] = []  # of the transformer, and whether each is over; other modules attend too
     generator = torch.Generator().manual_seed(0)
     found: dict[float, list[tuple[float, ...]]] = {share: [] for share in SHARES}
 
     def look(seen: Seen) -> None:
         tokens = seen.key.shape[2]
-        if seen.query.shape[2] != tokens or next(calls) // layers % options.every:  # to the text, or another step's
+        inside = bool(forwards) and not forwards[-1] and (len(forwards) - 1) % options.every == 0
+        if not inside or seen.query.shape[2] != tokens:  # another step's, or to the text
             return
         exact = score_influence(attention_column_sums(seen.query, seen.key, scale=seen.scale))
         for share in SHARES:
@@ -83,7 +83,8 @@ def ranks(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             for one, other in zip(exact, score_influence(sums), strict=True):
                 found[share].append((*(same_best(one, other, fresh) for fresh in FRESH), correlation(one, other)))
 
-    layers = len(pipe.transformer.transformer_blocks)
+    pipe.transformer.register_forward_pre_hook(lambda *_: forwards.append(False))
+    pipe.transformer.register_forward_hook(lambda *_: forwards.__setitem__(-1, True))
     with Probe(look):
         draw(pipe, asked_of(options.model, options.pictures))
     for share in SHARES:
