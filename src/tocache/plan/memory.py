@@ -155,7 +155,10 @@ def scores_by_site(plan: Plan, kept: Lifetimes | None = None) -> NDArray[np.int6
 
 
 def flops_scores(plan: Plan, kept: Lifetimes | None = None) -> int:
-    """FLOPs of the whole run's scoring by attention maps, or by as many of their rows as the policy says; `kept` is as in `scores_by_site`."""
+    """FLOPs of the whole run's scoring by attention maps, or by as many of their rows as the policy says.
+
+    `kept` is as in `scores_by_site`.
+    """
     return int(scores_by_site(plan, kept).sum())
 
 
