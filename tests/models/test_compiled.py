@@ -1,0 +1,43 @@
+"""Compiled steps of whole pipelines draw what plain steps draw; `tests/engine/test_graphs.py` has the rest."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+import tocache
+
+from ..conftest import Case
+from .miniatures.wan import WAN
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Dynamo's own imports
+]
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("case", [WAN], ids=lambda case: case.name)
+def test_compiled_steps_draw_what_plain_ones_do(case: Case) -> None:
+    pipe = case.make()
+    tocache.enable(pipe, tocache.ToCa(4, 0.3))
+    wanted = case.draw(pipe)
+    tocache.compile(pipe, disable=True)  # graphs that are traced and run as they are
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", tocache.TocacheWarning)
+        found = case.draw(pipe)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+    report = tocache.report(pipe)
+    assert [str(each.message) for each in told if "not compiled: " in str(each.message)] == []
+    assert report.overruled == 0
+    assert report.graphs is not None
+    assert report.graphs > 1
