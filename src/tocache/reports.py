@@ -12,8 +12,8 @@ from tocache.engine.engine import Engine
 from tocache.engine.record import Record
 from tocache.methods import Method
 from tocache.plan.cost import everything, flops_by_site
-from tocache.plan.memory import flops_scores
 from tocache.plan.plan import SKIPPED, Plan, Table, kind_of
+from tocache.plan.score_cost import flops_scores
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from tocache.errors import PlanError, PlanFileError
 from tocache.plan.anatomy import Anatomy, Cost, Pass, Site
 from tocache.plan.cost import flops_planned, flops_uncached
-from tocache.plan.memory import flops_scores, lifetimes
+from tocache.plan.memory import lifetimes
 from tocache.plan.plan import Plan
 from tocache.plan.policy import Policy
+from tocache.plan.score_cost import flops_scores
 
 FORMAT = "tocache-plan"
 VERSION = 1

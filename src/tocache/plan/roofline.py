@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from tocache.errors import OptionError, UnknownNameError
 from tocache.plan.cost import everything, flops_by_site, flops_planned, flops_uncached
-from tocache.plan.memory import scores_by_site
 from tocache.plan.plan import Plan
+from tocache.plan.score_cost import scores_by_site
 from tocache.plan.traffic import Traffic, traffic, traffic_uncached
 
 OUTSIDE = "outside of sites"

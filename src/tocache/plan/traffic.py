@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from tocache.plan.anatomy import PARALLEL
 from tocache.plan.cost import everything
-from tocache.plan.memory import AGE_BYTES, KEEP_MAP, SCORE_BYTES, lifetimes, queries_read, stored_bytes
+from tocache.plan.memory import AGE_BYTES, KEEP_MAP, SCORE_BYTES, lifetimes, stored_bytes
 from tocache.plan.plan import ALL, SKIPPED, Plan, Table
+from tocache.plan.score_cost import queries_read
 
 Bytes = NDArray[np.int64]
 
