@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import shlex
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +66,7 @@ def main() -> None:
             device=options.device,
             tell=tell,
         )
-    found.about["command"] = f"python benchmarks/frontier.py --model {options.model}"
+    found.about["command"] = shlex.join(["python", "benchmarks/frontier.py", *sys.argv[1:]])
     write_results(found, options.results / name)
     draw_pareto(found, options.images / f"frontier-{name}.png")
     show_results(found)

@@ -95,7 +95,7 @@ def test_a_saved_plan_can_be_predicted_without_its_model(tmp_path: Path) -> None
 
 def test_plan_saves_loads_and_resamples(tmp_path: Path) -> None:
     saved, picture = tmp_path / "plan.json", tmp_path / "plan.png"
-    made = call("plan", "--model", "pixart-xl-2-256", "--json", saved, "--png", picture)
+    made = call("plan", "--model", "pixart-xl-2-256", "--method", "toca", "--json", saved, "--png", picture)
     assert f"plan saved: {saved}\npicture saved: {picture}" in made.output.replace("\n\n", "\n")
     assert json.loads(saved.read_text(encoding="utf-8"))["steps"] == 20
     assert picture.stat().st_size > 10_000
