@@ -19,7 +19,7 @@ import torch
 
 from tocache.cli.progress import work_bar
 from tocache.evaluation.results import JUDGE_LOSS
-from tocache.evaluation.scores import CLAIMS
+from tocache.evaluation.scores import WHOLE
 from tocache.machine import about_machine
 from tocache.reporting import Column, Comparison, compare
 
@@ -52,7 +52,7 @@ def main() -> None:
 def draw(found: Comparison, path: Path) -> None:
     """A row of pictures for each column of the comparison."""
     shape = (len(found.columns), len(found.tasks))
-    figure, axes = plt.subplots(*shape, figsize=(1.0 * shape[1] + 1.1, 1.02 * shape[0]), squeeze=False)
+    figure, axes = plt.subplots(*shape, figsize=(1.0 * shape[1] + 1.4, 1.02 * shape[0]), squeeze=False)
     for row, column in zip(axes, found.columns, strict=True):
         for axis, one in zip(row, column.drawn, strict=True):
             axis.imshow(one.frames[0])
@@ -60,7 +60,7 @@ def draw(found: Comparison, path: Path) -> None:
             axis.set_frame_on(False)
         saved = f"\n{_ratio(column):.1f}× fewer FLOPs" if column.report is not None else ""
         row[0].set_ylabel(f"{column.label}{saved}", fontsize=7, rotation=0, ha="right", va="center")
-    figure.subplots_adjust(left=1.1 / (shape[1] + 1.1), right=1, bottom=0, top=1, wspace=0.03, hspace=0.03)
+    figure.subplots_adjust(left=1.4 / (shape[1] + 1.4), right=1, bottom=0, top=1, wspace=0.03, hspace=0.03)
     figure.savefig(path, dpi=110, pil_kwargs={"quality": 88})
 
 
@@ -68,7 +68,7 @@ def table(found: Comparison) -> Iterator[str]:
     yield "| setting | FLOPs | PSNR, dB | 1 − SSIM | distance in the judge's features | read as asked |"
     yield "|---|---|---|---|---|---|"
     for column in found.columns:
-        read = column.figure(CLAIMS)
+        read = column.figure(WHOLE)
         right = "" if read is None else f"{round(read['mean'] * len(found.tasks))} of {len(found.tasks)}"
         if column.report is None:
             yield f"| no cache | | | | | {right} |"

@@ -27,7 +27,8 @@ class Preset:
     source: str
 
 
-# Full steps of 50 DDIM steps that `benchmarks/tuning.py` found on demo:class for two, three and five times fewer FLOPs
+# Full steps of 50 DDIM steps, by `tocache tune` on demo:class: for two times fewer FLOPs the placement that its search
+# starts from (benchmarks/results/safe.jsonl has its loss), for three and five what the search found (tuning.jsonl).
 _TWICE = (*range(16), 17, 20, 24, 28, 32, 37, 41, 45, 48)
 _THRICE = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 27, 36, 44)
 _FIVEFOLD = (0, 1, 2, 3, 4, 5, 7, 11, 17, 31)
@@ -36,7 +37,7 @@ PRESETS = (
     Preset("quality", _ANY, Early(1.5), None, "two thirds of the steps full"),
     Preset(BALANCED, _ANY, Early(2.0), None, "half of the steps full"),
     Preset("fast", _ANY, Early(3.0), None, "a third of the steps full"),
-    Preset("quality", "dit", Placed(_TWICE, 50, stale="taylor", order=1), None, "tuned on demo:class, DDIM 50: 2.0x"),
+    Preset("quality", "dit", Placed(_TWICE, 50, stale="taylor", order=1), None, "placed for demo:class, DDIM 50: 2.0x"),
     Preset(
         BALANCED,
         "dit",
