@@ -211,7 +211,7 @@ def test_who_warns_of_prompts_that_cannot_be_cleaned(monkeypatch: pytest.MonkeyP
         ({"model": "weights.pth"}, OptionError, "holds the transformer alone.*load_original"),
         ({"prompt": "ottar"}, UnknownNameError, "did you mean 'otter'.*0 … 999, golden retriever"),
         ({"prompt": "1000"}, UnknownNameError, "unknown class '1000'"),
-        ({"method": "paper"}, UnknownNameError, "known: paper-ddim50"),
+        ({"method": "paper"}, UnknownNameError, "known: balanced, fast, paper-ddim50"),
         ({"method": "paper-r70"}, OptionError, "is for the family 'pixart'"),
         ({"steps": 0}, OptionError, "steps=0 is not allowed"),
         ({"seed": -1}, OptionError, "seed=-1 is not allowed"),

@@ -8,7 +8,10 @@ from tocache.errors import OptionError, UnknownNameError
 from tocache.methods import FORA, PAB, Early, Method, Placed, ToCa
 
 BALANCED = "balanced"
-"""What is enabled where nothing is named."""
+"""The middle one of three levels that every family has."""
+DEFAULT: Method = ToCa()
+"""What is enabled where nothing is named: not yet a level, because those serve whole stacks, which not every model has
+(streams of two widths in LTX-2 and Mochi)."""
 _ANY = ""
 
 
