@@ -32,7 +32,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds what lies outside of docs/."""
     for page, text in outside_pages().items():
         files.append(File.generated(config, page, content=text))
-    for results in sorted((ROOT / "benchmarks" / "results").iterdir()):
+    for results in sorted(filter(Path.is_file, (ROOT / "benchmarks" / "results").rglob("*"))):
         name = results.relative_to(ROOT).as_posix()
         files.append(File.generated(config, name, content=results.read_bytes()))
     return files

@@ -46,8 +46,8 @@ def enable(
     """Caches a pipeline or a bare transformer from now on, in place; replaces what was enabled before.
 
     `method` is a method, a plan, the name of a preset, the path of a plan file (*.json), or None for what
-    was published for the model, `ToCa()`; `resample` lets a plan be stretched to another number of steps. On a bare transformer, open a
-    run around each sampling loop with `run`.
+    was published for the model, `ToCa()`; `resample` lets a plan be stretched to another number of steps. On a bare
+    transformer, open a run around each sampling loop with `run`.
 
     `storage` keeps features in 8 bits ("int8", "fp8") instead of their own dtype ("same"); `offload` keeps them in the
     host's memory and fetches them shortly before they are read. None is what the plan says, which is neither unless
