@@ -10,8 +10,7 @@ from tocache.methods import FORA, PAB, Early, Method, Placed, ToCa
 BALANCED = "balanced"
 """The middle one of three levels that every family has."""
 DEFAULT: Method = ToCa()
-"""What is enabled where nothing is named: not yet a level, because those serve whole stacks, which not every model has
-(streams of two widths in LTX-2 and Mochi)."""
+"""What is enabled where nothing is named: as published. The levels were measured on miniatures alone."""
 _ANY = ""
 
 

@@ -70,6 +70,13 @@ class TestEarly:
             site.name for site in plan.sites if site.kind == "region"
         }
 
+    def test_a_stack_that_cannot_be_one_feature_is_served_by_its_sub_layers(self):
+        plan = plan_model("mochi-1-480p", Early(2), steps=20)
+        assert "region" not in {site.kind for site in plan.sites}
+        assert [plan.kind_of_step(step) for step in range(20)].count("full") == 10
+        with pytest.raises(OptionError, match="1536 and 3072 channels wide"):
+            plan_model("mochi-1-480p", Early(2, where="stack"), steps=20)
+
     def test_distances_grow(self):
         full = Early(3, stale="taylor", order=1, warmup=3).plan(plan_model("dit-xl-2-256").anatomies, 50)
         steps = [step for step in range(50) if full.kind_of_step(step) == "full"]

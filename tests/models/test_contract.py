@@ -238,6 +238,17 @@ class TestFamilyContract:
         assert trace.plan.policy.scores == case.scores
         assert trace.choices
 
+    @pytest.mark.parametrize("level", ["quality", "balanced", "fast"])
+    def test_every_level_draws_as_its_plan_says(self, case, level):
+        pipe = case.make()
+        tocache.enable(pipe, level)
+        assert torch.isfinite(case.draw(pipe)).all()
+        report = tocache.report(pipe)
+        assert report.overruled == 0
+        assert set(report.steps_by_kind) == {"full", "reuse"}
+        assert report.flops_computed == report.flops_planned < report.flops_uncached
+        assert report.cache_bytes_peak == report.cache_bytes_planned
+
     def test_the_report_tells_before_and_after_a_run(self, case):
         pipe = case.make()
         with pytest.raises(tocache.NotEnabledError, match="enable"):

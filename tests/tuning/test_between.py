@@ -8,6 +8,9 @@ import pytest
 
 from tocache.demo.random_pipelines import random_class_pipeline, random_text_pipeline
 from tocache.methods import Uncached
+from tocache.models.architectures import ARCHITECTURES, is_here
+from tocache.plan.anatomy import REGION
+from tocache.planning import plan_model
 from tocache.tuning.between import LINE, LOW, REUSE, Between, Tokens, betweens, variants
 from tocache.tuning.refine import Spots
 
@@ -77,3 +80,17 @@ def test_where_no_single_token_can_be_computed_none_is_chosen(anatomies):
     assert [one for one in betweens(whole) if one.tokens] == []
     assert [one for way in betweens(whole) for one in variants(way, whole) if one.tokens] == []
     assert LOW not in {one.served for one in variants(Between(REUSE, "sublayers"), whole)}
+
+
+@pytest.mark.parametrize("model", ["ltx-2-19b-512p", "mochi-1-480p"])
+def test_streams_of_two_widths_are_served_by_sub_layers(model):
+    if not is_here(ARCHITECTURES[model].transformer):
+        pytest.skip(f"diffusers has no {ARCHITECTURES[model].transformer}")
+    anatomies = plan_model(model).anatomies
+    ways = betweens(anatomies)
+    assert {way.where for way in ways if not way.tokens} == {None}
+    assert LOW not in {way.served for way in ways}
+    for way in ways:
+        plan = way.placed(SPOTS if way.tokens else Spots(SPOTS.full), 10).plan(anatomies, 10)
+        assert REGION not in {site.kind for site in plan.sites}
+        assert plan.kind_of_step(1) == "reuse"

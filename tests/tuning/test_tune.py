@@ -230,7 +230,7 @@ class TestPlaced:
             Placed((0, 5), of=10, where="sublayers", partial=partial)
 
     def test_a_stack_has_no_single_tokens(self):
-        with pytest.raises(OptionError, match='with where="stack"'):
+        with pytest.raises(OptionError, match='unless where="sublayers"'):
             Placed((0, 5), of=10, partial=(3,))
 
     def test_fresh_tokens_are_computed_in_the_partial_steps_alone(self, found):

@@ -188,10 +188,10 @@ class PassRun:
         """Whether site `i`'s attention map must be looked at while it runs."""
         return bool(self.keep[i] & KEEP_MAP)
 
-    @cached_property
+    @property
     def sampled(self) -> SampledQueries | None:
         """How the queries that influence is estimated from are drawn; None where all are read."""
-        return SampledQueries(self.plan, self.number) if self.plan.policy.queries < 1 else None
+        return self.run.sampled(self.number)
 
     def queries(self, i: int, group: str, device: torch.device) -> torch.Tensor | None:
         """(queries,) int64 of `group`, from which the influence in self-attention `i` is estimated; None: from all."""

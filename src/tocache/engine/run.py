@@ -70,6 +70,7 @@ class Run:
         self.best: dict[tuple[int, str], torch.Tensor] = {}  # (pass, stack) → the order of each token's forecast
         self.draw: Draw = self._draw
         self.sample: Sample = SampledQueries.draw
+        self._sampled: dict[int, SampledQueries | None] = {}  # of the plan at hand, by pass
         self._clock = time.perf_counter()
 
     @property
@@ -191,6 +192,12 @@ class Run:
         assert self.record.plan is not None
         return self.record.plan
 
+    def sampled(self, number: int) -> SampledQueries | None:
+        """How pass `number` draws the queries that influence is estimated from; None where all are read."""
+        if number not in self._sampled:
+            self._sampled[number] = SampledQueries(self.plan, number) if self.plan.policy.queries < 1 else None
+        return self._sampled[number]
+
     @property
     def lifetimes(self) -> Lifetimes:
         assert self.record.lifetimes is not None
@@ -230,6 +237,7 @@ class Run:
             anatomies = anatomies[:1]  # a plan that exists need not fit a guess: a text of another length, say
             self.record.plan = self._planner(anatomies, self.steps)
         self._anatomies = anatomies
+        self._sampled.clear()
         self.new_plan = True
         self.record.lifetimes = lifetimes(self.record.plan)
         self.how = _forecast_of(self.record.plan, self.times)

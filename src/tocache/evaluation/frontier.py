@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-_NEAR = 0.01  # a relative difference below which a setting counts as exactly at a point
+_NEAR = 0.005  # a relative difference below which a setting counts as exactly at a point
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def interpolate(curve: Sequence[tuple[float, float]], point: float) -> AtPoint:
 
     curve   (speed-up, loss) of each setting of one method; of several settings at one speed-up the best counts
 
-    A point within one percent of an end of the curve takes that end's loss; beyond, the loss is None.
+    A point within half a percent of an end of the curve takes that end's loss; beyond, the loss is None.
     """
     best: dict[float, float] = {}
     for ratio, loss in curve:

@@ -21,7 +21,8 @@ class Early(Method):
     interval  steps of the run for each full one, on average, so about the FLOPs ratio; it need not be whole
     power     how much rarer: full step k of n is step S · (k / n) ^ power of S; 1 is even distances
     warmup    full steps to begin with
-    where     "stack": what all blocks of a stack add is the one feature; "sublayers": each sub-layer's output
+    where     "stack": what all blocks of a stack add is the one feature; "sublayers": each sub-layer's output; None:
+              the stack where that can be one feature, else its sub-layers
     stale     what is served: "reuse", or the basis of a forecast; order: its order
     """
 
@@ -30,7 +31,7 @@ class Early(Method):
     interval: float = 2.0
     power: float = 2.0
     warmup: int = 1
-    where: str = "stack"
+    where: str | None = None
     stale: str = "reuse"
     order: int = 0
 
@@ -38,7 +39,7 @@ class Early(Method):
         check("interval", self.interval, is_number(self.interval, 1, 1e6), "a number >= 1")
         check("power", self.power, is_number(self.power, 0.1, 10), "0.1 … 10")
         check_interval(self.warmup, "warmup")
-        check("where", self.where, self.where in WHERE, " | ".join(WHERE))
+        check("where", self.where, self.where in (None, *WHERE), " | ".join(("None", *WHERE)))
         check("stale", self.stale, self.stale in STALE, " | ".join(STALE))
         check("order", self.order, isinstance(self.order, int) and 0 <= self.order <= 4, "0 … 4")
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tocache.methods.base import Method, check, check_interval, fill_table, is_number
+from tocache.methods.base import Method, check, check_interval, is_number
 from tocache.plan.anatomy import REGION, Anatomy
 from tocache.plan.plan import ALL, Plan, Table
 from tocache.plan.policy import CLOCKS, Policy
@@ -151,19 +151,23 @@ class Spectrum(_Forecasting):
 
 
 def served_between(
-    anatomies: Sequence[Anatomy], steps: int, schedule: Schedule, where: str
+    anatomies: Sequence[Anatomy], steps: int, schedule: Schedule, where: str | None
 ) -> tuple[list[Anatomy], Table]:
     """A table that serves everything between full steps, from each sub-layer's feature or from each stack's residual.
 
+    where   "sublayers", "stack", or None: the stack's where that can be one feature, else its sub-layers'
+
     Returns the anatomies, with the stacks as regions where they are served, and the table (steps, passes, sites).
+    Raises OptionError for where="stack" as `Anatomy.with_region` does.
     """
     anatomies = list(anatomies)
-    if where == "sublayers":
-        return anatomies, fill_table(anatomies, steps, schedule, None)
-    for site in {site.stack: site for site in anatomies[0].sites}.values():
+    stacks = {} if where == "sublayers" else {site.stack: site for site in anatomies[0].sites}
+    if where is None:
+        stacks = {name: site for name, site in stacks.items() if not anatomies[0].unfit(name)}
+    for site in stacks.values():
         anatomies = [anatomy.with_region(site.stack, 0, site.depth - 1) for anatomy in anatomies]
     fresh = np.full((steps, len(anatomies), len(anatomies[0].sites)), ALL, dtype=np.int32)
     for i, site in enumerate(anatomies[0].sites):
-        if site.kind == REGION:
+        if site.kind == REGION or site.stack not in stacks:
             fresh[~schedule.full(steps, site), :, i] = 0
     return anatomies, fresh

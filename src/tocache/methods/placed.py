@@ -24,7 +24,8 @@ class Placed(Method):
     full         the full steps, in ascending order, the first of them 0
     of           the number of steps that they were found for; in a run of another number as large a share is full, as
                  dense at each time of the run
-    where        "stack": what all blocks of a stack add is the one feature; "sublayers": each sub-layer's output
+    where        "stack": what all blocks of a stack add is the one feature; "sublayers": each sub-layer's output; None:
+                 the stack where that can be one feature, else its sub-layers
     stale        what is served: "reuse", or the basis of a forecast; order, contraction and low: as in Policy
     partial      steps in which some tokens are computed, in ascending order, none of them full; only of sub-layers
     fresh_ratio  how many of all tokens these are; kinds: the factor of each kind of sub-layer, by name; None: 1 for
@@ -36,7 +37,7 @@ class Placed(Method):
 
     full: Sequence[int] = (0, 2, 4, 5, 7, 9, 15)
     of: int = 20
-    where: str = "stack"
+    where: str | None = None
     stale: str = "reuse"
     order: int = 0
     contraction: float = 0.5
@@ -58,8 +59,8 @@ class Placed(Method):
         check("full", self.full, good, f"ascending steps from 0 to at most {self.of - 1}, the first of them 0")
         good = self._ascending(self.partial) and not set(self.partial) & set(self.full)
         check("partial", self.partial, good, f"ascending steps up to {self.of - 1} that are not full")
-        check("where", self.where, self.where in WHERE, " | ".join(WHERE))
-        check("partial", self.partial, not self.partial or self.where == "sublayers", '() with where="stack"')
+        check("where", self.where, self.where in (None, *WHERE), " | ".join(("None", *WHERE)))
+        check("partial", self.partial, not self.partial or self.where == "sublayers", '() unless where="sublayers"')
         check("fresh_ratio", self.fresh_ratio, is_number(self.fresh_ratio, 0, 1), "0 … 1")
         for kind in self.kinds or ():
             check("kinds", kind, kind in KINDS, " | ".join(KINDS))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from tocache.engine.wiring import Conditioned, Guidance
+from tocache.engine.wiring import Conditioned, Guidance, Stack
 from tocache.models.base import in_two_passes, unpublished
 from tocache.models.flux import Flux
 from tocache.plan.anatomy import MLP, PARALLEL
@@ -22,6 +23,10 @@ class Chroma(Flux):
     default_steps = 35
     default_guidance = 5.0
     notes = ("norms and modulation are not counted",)
+
+    def stacks(self, transformer: Any) -> Sequence[Stack]:
+        double, single = super().stacks(transformer)
+        return double, replace(single, streams=("hidden_states",))  # both streams come joined
 
     def conditioned(self, transformer: Any) -> Conditioned | None:
         return None  # the small network has no block's own projection

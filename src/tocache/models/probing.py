@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,26 @@ def probe(transformer: Any, paths: Sequence[str], arguments: Mapping[str, Any]) 
         for handle in handles:
             handle.remove()
     return found
+
+
+@contextmanager
+def single_streams(transformer: Any, stacks: Iterable[str]) -> Iterator[set[str]]:
+    """While a forward runs: those of `stacks` whose first block gives one tensor, like its first argument."""
+    found: set[str] = set()
+    handles = []
+    for stack in stacks:
+
+        def note(block: Any, args: Any, kwargs: Any, output: Any, stack: str = stack) -> None:
+            given = args[0] if args else next(iter(kwargs.values()), None)
+            if isinstance(given, torch.Tensor) and _is_stream(output) and output.shape == given.shape:
+                found.add(stack)
+
+        handles.append(transformer.get_submodule(stack)[0].register_forward_hook(note, with_kwargs=True))
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def shapes_of(arguments: Mapping[str, Any]) -> tuple[Any, ...]:

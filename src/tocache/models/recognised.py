@@ -20,7 +20,7 @@ from tocache.engine.intercept import plain_class
 from tocache.engine.wiring import Attention, Layer, Stack, TokenWise
 from tocache.errors import RunError, UnsupportedModelError
 from tocache.models.base import ModelFamily
-from tocache.models.probing import Found, probe, shapes_of
+from tocache.models.probing import Found, probe, shapes_of, single_streams
 from tocache.plan.anatomy import CROSS_ATTENTION, MLP, SELF_ATTENTION, Anatomy, Cost, Pass, Site
 from tocache.plan.budget import Budget
 from tocache.plan.policy import Policy
@@ -90,6 +90,7 @@ class Recognised(ModelFamily):
         self._paths = paths
         self._probed: dict[tuple[Any, ...], dict[str, Found]] = {}
         self._newest: dict[str, Found] | None = None  # what the newest forward was like
+        self._apart: frozenset[str] = frozenset()  # stacks whose blocks hand on more than their first argument
 
     def layers(self, transformer: Any) -> Sequence[Layer]:
         found = self._newest
@@ -140,14 +141,19 @@ class Recognised(ModelFamily):
             "checked by a forward of their own",
             "norms, modulation and the text's key and value projections are not counted",
         )
-        return Anatomy(self.name, self.model_name(transformer), shape, tuple(sites), tuple(costs), notes)
+        return Anatomy(
+            self.name, self.model_name(transformer), shape, tuple(sites), tuple(costs), notes, apart=self._apart
+        )
 
     def model_name(self, transformer: Any) -> str:
         depth = "+".join(str(len(transformer.get_submodule(stack.path))) for stack in self.stacks(transformer))
         return f"{plain_class(transformer).__name__} {depth}"
 
     def _probe(self, transformer: Any, arguments: Mapping[str, Any]) -> dict[str, Found]:
-        seen = probe(transformer, self._paths, arguments)
+        stacks = [stack.path for stack in self.stacks(transformer)]
+        with single_streams(transformer, stacks) as single:
+            seen = probe(transformer, self._paths, arguments)
+        self._apart = frozenset(stacks) - single
         fitting = {path: module for path, module in seen.items() if isinstance(module, Found)}
         if fitting:  # modules that fold frames or windows into their rows are left to the model
             rows = Counter(module.rows for module in fitting.values()).most_common(1)[0][0]

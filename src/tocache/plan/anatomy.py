@@ -89,6 +89,8 @@ class Anatomy:
     notes: tuple[str, ...] = ()  # what the FLOP convention leaves out or counts differently
     outside: int = field(default=0, compare=False)  # parameters of no site, read in every pass; 0 where not looked at
     ahead: int = field(default=0, compare=False)  # of these, what can be read once for all steps of a run
+    # stacks whose blocks hand on streams that are not known well enough to stand for a block
+    apart: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     # the times of the run's steps, falling, as the scheduler gives them; empty before a run and where they do not fall
     times: tuple[float, ...] = field(default=(), repr=False, compare=False)
     index: Mapping[str, int] = field(init=False, repr=False, compare=False)
@@ -103,18 +105,16 @@ class Anatomy:
     def with_region(self, stack: str, first: int, last: int) -> Anatomy:
         """The same model with the residual of blocks `first` … `last` of `stack` as one more site, before its blocks.
 
-        Raises OptionError where the stack does not exist, has no such blocks, or holds streams of different widths.
+        Raises OptionError where the stack does not exist, has no such blocks, or is `unfit`.
         """
         inside = [s for s in self.sites if s.stack == stack and s.kind != REGION and first <= s.block <= last]
         if not inside or not 0 <= first <= last < inside[0].depth:
             stacks = ", ".join(sorted({f"{s.stack} (blocks 0 … {s.depth - 1})" for s in self.sites}))
             raise OptionError(f"region {stack}[{first}:{last + 1}] does not exist; stacks: {stacks}")
-        widths = sorted({s.width for s in self.sites if s.stack == stack})
-        if len(widths) > 1:
-            wide = " and ".join(map(str, widths))
+        if unfit := self.unfit(stack):
             raise OptionError(
-                f"region {stack}[{first}:{last + 1}] is not allowed: its streams are {wide} channels wide, a "
-                f"feature has one width; allowed for {self.model}: methods without regions"
+                f"region {stack}[{first}:{last + 1}] is not allowed: {unfit}; "
+                f"allowed for {self.model}: methods without regions"
             )
         groups = {s.group for s in self.sites if s.stack == stack}
         region = Site(
@@ -132,6 +132,16 @@ class Anatomy:
         at = self.sites.index(inside[0])
         sites = (*self.sites[:at], region, *self.sites[at:])
         return replace(self, sites=sites, costs=(*self.costs[:at], Cost(0, 0), *self.costs[at:]))
+
+    def unfit(self, stack: str) -> str:
+        """Why the residual of blocks of `stack` cannot be one feature; "" where it can."""
+        inside = [site for site in self.sites if site.stack == stack]
+        widths = sorted({site.width for site in inside})
+        if len(widths) > 1:
+            return f"its streams are {' and '.join(map(str, widths))} channels wide, a feature has one width"
+        if stack in self.apart:
+            return "its blocks hand on several streams, in an order that is not known"
+        return ""
 
     def counted(self, site: Site) -> int:
         """The tokens per row of which `site` computes a share: all, or those that are no padding in any row."""

@@ -54,7 +54,7 @@ class Between:
     """
 
     served: str
-    where: str = "stack"
+    where: str | None = None
     tokens: Tokens | None = None
 
     @property
@@ -77,14 +77,15 @@ class Between:
 
 def betweens(anatomies: Sequence[Anatomy]) -> tuple[Between, ...]:
     """Where the search starts for a model; what chooses tokens only where it can compute single ones."""
-    stack = [Between(name) for name in SERVED]
-    layers = [Between(name, "sublayers") for name in (REUSE, LINE)]
-    return (*stack, *layers, *_choosing(REUSE, _scores(anatomies)[:_FREE], anatomies))
+    stacks = any(not anatomies[0].unfit(site.stack) for site in anatomies[0].sites)
+    coarse = [Between(name) for name in SERVED if stacks or name != LOW]
+    fine = [Between(name, "sublayers") for name in (REUSE, LINE) if stacks]  # else they are the coarse ones
+    return (*coarse, *fine, *_choosing(REUSE, _scores(anatomies)[:_FREE], anatomies))
 
 
 def variants(between: Between, anatomies: Sequence[Anatomy]) -> Iterator[Between]:
     """What differs from `between` in one thing: what is served, or the share, the score or the kind of its tokens."""
-    names = [name for name in SERVED if name != LOW or between.where == "stack"]
+    names = [name for name in SERVED if name != LOW or between.where is None]
     yield from (replace(between, served=name) for name in names if name != between.served)
     if between.tokens is not None:
         yield from (replace(between, tokens=tokens) for tokens in _varied(between.tokens, anatomies))
