@@ -15,7 +15,7 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -24,8 +24,9 @@ from tocache.cli.progress import work_bar
 from tocache.cli.show_bench import show_results
 from tocache.evaluation.bench import POINTS, bench
 from tocache.evaluation.contenders import TUNED
+from tocache.evaluation.frontier import interpolate
 from tocache.evaluation.pareto import draw_pareto
-from tocache.evaluation.results import BY_FLOPS, BY_LATENCY, LOSSES, Results, write_results
+from tocache.evaluation.results import BY_FLOPS, BY_LATENCY, LOSSES, Results, read_results, write_results
 from tocache.methods import METHODS, Placed
 from tocache.plan import save_plan
 from tocache.planning import plan_model
@@ -49,10 +50,15 @@ def main() -> None:
     parser.add_argument("--peers", default="all")
     parser.add_argument("--results", type=Path, default=HERE / "results" / "frontier")
     parser.add_argument("--images", type=Path, default=IMAGES)
+    parser.add_argument("--read", action="store_true", help="draw nothing: read the results that are there at --points")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
 
     name = options.model.replace(":", "-")
+    if options.read:
+        found = read_results(options.results / name)
+        print("\n".join(bar(found, options.points)))
+        return
     with tempfile.TemporaryDirectory() as folder, work_bar() as tell:
         plans = list(_plan_files(options.model, Path(folder)))
         found = bench(
@@ -70,20 +76,18 @@ def main() -> None:
     write_results(found, options.results / name)
     draw_pareto(found, options.images / f"frontier-{name}.png")
     show_results(found)
-    for line in bar(found):
-        print(line)
+    print("\n".join(bar(found, options.points)))
 
 
 _LEFT = ("none", "placed")  # the reference itself, and what is tuned
 
 
-def bar(results: Results) -> Iterator[str]:
+def bar(results: Results, points: Sequence[float]) -> Iterator[str]:
     """Lines that hold, for each loss and point, the best new method against the best of all others."""
     for by in (BY_FLOPS, BY_LATENCY):
         for loss in LOSSES:
-            at = results.at_points(loss, by)
-            for number, point in enumerate(results.about["points"]):
-                known = {curve: points[number].loss for curve, points in at.items()}
+            for point in points:
+                known = {name: interpolate(results.curve(name, loss, by), point).loss for name in results.curves()}
                 reached = {curve: value for curve, value in known.items() if value is not None}
                 sides = [
                     min(((value, curve) for curve, value in reached.items() if _is_new(curve) == new), default=None)

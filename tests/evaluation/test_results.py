@@ -11,7 +11,7 @@ from tocache.cli.show_bench import show_results
 from tocache.errors import OptionError
 from tocache.evaluation.contenders import OURS, PEER, REFERENCE, STEPS
 from tocache.evaluation.pareto import draw_pareto
-from tocache.evaluation.results import BY_FLOPS, BY_LATENCY, JUDGE_LOSS, SSIM_LOSS, Results, Row, write_results
+from tocache.evaluation.results import BY_FLOPS, BY_LATENCY, JUDGE_LOSS, SSIM_LOSS, Results, Row, read_results, write_results
 
 
 def figure(mean: float) -> dict[str, float]:
@@ -97,6 +97,16 @@ def test_files_hold_all_rows(results, tmp_path):
     assert rows[1]["paired.ssim.mean"] == "0.9"
     assert rows[-1]["failed"].startswith("ModuleNotFoundError")
     assert rows[-1]["paired.ssim.mean"] == ""
+
+
+def test_what_was_written_is_read_again(results, tmp_path):
+    write_results(results, tmp_path)
+    again = read_results(tmp_path)
+    assert (again.rows, again.by_picture, again.interrupted) == (results.rows, results.by_picture, results.interrupted)
+    assert again.at_points(SSIM_LOSS, BY_FLOPS) == results.at_points(SSIM_LOSS, BY_FLOPS)
+    (tmp_path / "results.json").write_text('{"rows": []}')
+    with pytest.raises(OptionError, match=r"results\.json: holds no results that can be read"):
+        read_results(tmp_path)
 
 
 def test_a_folder_that_cannot_be_is_refused(results, tmp_path):

@@ -115,6 +115,19 @@ def write_results(results: Results, folder: Path) -> list[Path]:
     return [folder / name for name in written]
 
 
+def read_results(folder: Path) -> Results:
+    """What `write_results` wrote into `folder`. Raises OptionError where that cannot be read."""
+    path = folder / "results.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = tuple(Row(**row) for row in content.pop("rows"))
+        by_picture, interrupted = content.pop("by_picture"), content.pop("interrupted")
+        del content["at_points"]  # follows from the rows
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OptionError(f"{path}: holds no results that can be read: {error}") from error
+    return Results(content, rows, by_picture, interrupted)
+
+
 def _json(results: Results) -> str:
     at = {
         f"{loss} by {by}": {
