@@ -11,7 +11,16 @@ from tocache.cli.show_bench import show_results
 from tocache.errors import OptionError
 from tocache.evaluation.contenders import OURS, PEER, REFERENCE, STEPS
 from tocache.evaluation.pareto import draw_pareto
-from tocache.evaluation.results import BY_FLOPS, BY_LATENCY, JUDGE_LOSS, SSIM_LOSS, Results, Row, read_results, write_results
+from tocache.evaluation.results import (
+    BY_FLOPS,
+    BY_LATENCY,
+    JUDGE_LOSS,
+    SSIM_LOSS,
+    Results,
+    Row,
+    read_results,
+    write_results,
+)
 
 
 def figure(mean: float) -> dict[str, float]:

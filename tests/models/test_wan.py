@@ -66,6 +66,16 @@ def steps_of_each(pipe: Any, **options: Any) -> list[int]:
     return [sum(module is t for module in calls) for t in transformers]
 
 
+def served_in(pipe: Any, steps: slice, policy: Policy) -> Plan:
+    """A plan for the pipeline's usual run in which these steps are served, and all others full."""
+    tocache.enable(pipe, tocache.Uncached())
+    with tocache.trace(pipe) as trace:
+        WAN_2_2.draw(pipe)
+    fresh = trace.plan.fresh.copy()
+    fresh[steps] = 0
+    return Plan(trace.plan.anatomies, fresh, policy, f"steps {steps} served")
+
+
 @pytest.mark.parametrize("method", [tocache.ToCa(3, 0.3), tocache.FORA(4), tocache.TaylorSeer(4)], ids=lambda m: m.name)
 def test_the_step_in_which_the_second_transformer_begins_is_full(method: tocache.Method) -> None:
     pipe = WAN_2_2.make()
@@ -107,12 +117,7 @@ def test_what_was_kept_for_a_step_that_is_taken_over_is_counted() -> None:
     """The only step that would have been served is the first of the second transformer."""
     pipe = WAN_2_2.make()
     first, _ = steps_of_each(pipe, guidance_scale=1.0)
-    tocache.enable(pipe, tocache.Uncached())
-    with tocache.trace(pipe) as trace:
-        WAN_2_2.draw(pipe)
-    fresh = trace.plan.fresh.copy()
-    fresh[first] = 0
-    plan = Plan(trace.plan.anatomies, fresh, Policy(), "the step after the hand-over")
+    plan = served_in(pipe, slice(first, first + 1), Policy())
     tocache.enable(pipe, plan)
     WAN_2_2.draw(pipe)
     report = tocache.report(pipe)
@@ -124,12 +129,7 @@ def test_nothing_of_the_first_transformer_reaches_the_second() -> None:
     """What the second is asked for is what it would be asked for if nothing had been cached before its first step."""
     pipe = WAN_2_2.make()
     first, _ = steps_of_each(pipe, guidance_scale=1.0)
-    tocache.enable(pipe, tocache.Uncached())
-    with tocache.trace(pipe) as trace:
-        WAN_2_2.draw(pipe)
-    plan, fresh = trace.plan, trace.plan.fresh.copy()
-    fresh[first:] = 0
-    tocache.enable(pipe, Plan(plan.anatomies, fresh, Policy(scores={"norm": 1.0}), "the second serves its first step"))
+    tocache.enable(pipe, served_in(pipe, slice(first, None), Policy(scores={"norm": 1.0})))
     seen: list[torch.Tensor] = []
     hook = pipe.transformer_2.blocks[1].attn1.register_forward_hook(lambda *arguments: seen.append(arguments[2]))
     cached = WAN_2_2.draw(pipe)
