@@ -1,6 +1,6 @@
 """Strips of demo pictures without and with the cache: `python benchmarks/gallery.py -o gallery.png`.
 
-Two rows for each demo: without a cache, and under it with the published preset, from the same seeds.
+For each demo a row without a cache, then one for each of its presets, all from the same seeds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tocache.demo import load_demo
 @dataclass(frozen=True)
 class Strip:
     demo: str
-    preset: str
+    presets: tuple[str, ...]
     asked: tuple[Any, ...]
     seed: int
 
@@ -29,7 +29,7 @@ class Strip:
 STRIPS = (
     Strip(
         "demo:text",
-        "paper-r70",
+        ("balanced", "paper-r70"),
         (
             "a red circle above a blue square",
             "a large yellow star",
@@ -40,7 +40,7 @@ STRIPS = (
         ),
         seed=1,
     ),
-    Strip("demo:class", "paper-ddim50", (0, 2, 3, 5, 6, 8), seed=1),
+    Strip("demo:class", ("balanced", "paper-ddim50"), (0, 2, 3, 5, 6, 8), seed=1),
 )
 
 
@@ -48,30 +48,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, help="of all strips")
+    parser.add_argument("--demo", choices=[strip.demo for strip in STRIPS], help="the strip of this one alone")
     options = parser.parse_args()
-    columns = len(STRIPS[0].asked)
-    rows = 2 * len(STRIPS)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.75 * columns, 1.98 * rows), squeeze=False)
-    for number, strip in enumerate(STRIPS):
+    strips = [strip for strip in STRIPS if options.demo in (None, strip.demo)]
+    columns = len(strips[0].asked)
+    rows = sum(1 + len(strip.presets) for strip in strips)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.75 * columns, 1.9 * rows), squeeze=False)
+    row = iter(axes)
+    for strip in strips:
         seed = strip.seed if options.seed is None else options.seed
         pipe = load_demo(strip.demo)
-        plain = draw(pipe, strip.asked, seed)
-        with tocache.enabled(pipe, strip.preset):
-            cached = draw(pipe, strip.asked, seed)
-            report = tocache.report(pipe)
-        print(f"{strip.demo}, {strip.preset}: {report.speedup:.2f}x fewer FLOPs")
-        for column, asked in enumerate(strip.asked):
-            above, below = axes[2 * number][column], axes[2 * number + 1][column]
-            above.imshow(plain[column])
-            below.imshow(cached[column])
-            above.set_title(wrapped(str(asked)), fontsize=7.5)
-        axes[2 * number][0].set_ylabel("without cache", fontsize=8)
-        axes[2 * number + 1][0].set_ylabel(f"{strip.preset}\n{report.speedup:.2f}× fewer FLOPs", fontsize=8)
+        above = next(row)
+        show(above, "without cache", draw(pipe, strip.asked, seed))
+        for axis, asked in zip(above, strip.asked, strict=True):
+            axis.set_title(wrapped(str(asked)), fontsize=7.5)
+        for preset in strip.presets:
+            with tocache.enabled(pipe, preset):
+                cached = draw(pipe, strip.asked, seed)
+                report = tocache.report(pipe)
+            print(f"{strip.demo}, {preset}: {report.speedup:.2f}x fewer FLOPs")
+            show(next(row), f"{preset}\n{report.speedup:.2f}× fewer FLOPs", cached)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.set_frame_on(False)
     figure.tight_layout(pad=0.4)
     figure.savefig(options.output, dpi=130)
+
+
+def show(row: Any, label: str, pictures: list[np.ndarray[Any, Any]]) -> None:
+    for axis, picture in zip(row, pictures, strict=True):
+        axis.imshow(picture)
+    row[0].set_ylabel(label, fontsize=8)
 
 
 def draw(pipe: Any, asked: tuple[Any, ...], seed: int) -> list[np.ndarray[Any, Any]]:

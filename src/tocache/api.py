@@ -45,8 +45,8 @@ def enable(
 ) -> None:
     """Caches a pipeline or a bare transformer from now on, in place; replaces what was enabled before.
 
-    `method` is a method, a plan, the name of a preset, the path of a plan file (*.json), or None for what
-    was published for the model, `ToCa()`; `resample` lets a plan be stretched to another number of steps. On a bare
+    `method` is a method, a plan, the name of a preset, the path of a plan file (*.json), or None for the
+    preset "balanced"; `resample` lets a plan be stretched to another number of steps. On a bare
     transformer, open a run around each sampling loop with `run`.
 
     `storage` keeps features in 8 bits ("int8", "fp8") instead of their own dtype ("same"); `offload` keeps them in the

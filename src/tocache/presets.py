@@ -8,9 +8,7 @@ from tocache.errors import OptionError, UnknownNameError
 from tocache.methods import FORA, PAB, Early, Method, Placed, ToCa
 
 BALANCED = "balanced"
-"""The middle one of three levels that every family has."""
-DEFAULT: Method = ToCa()
-"""What is enabled where nothing is named: as published. The levels were measured on miniatures alone."""
+"""The middle one of three levels that every family has, and what is enabled where nothing is named."""
 _ANY = ""
 
 
@@ -79,6 +77,11 @@ def presets_of(family: str) -> dict[str, Preset]:
     """By name, those of a family and those of any."""
     own = {known.name: known for known in PRESETS if known.family == family}
     return {known.name: own.get(known.name, known) for known in PRESETS if known.family in (family, _ANY)}
+
+
+def default_for(family: str) -> Method:
+    """What is enabled where nothing is named."""
+    return presets_of(family)[BALANCED].method
 
 
 def preset(name: str, family: str) -> Method:

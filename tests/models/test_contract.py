@@ -229,9 +229,16 @@ class TestFamilyContract:
         tocache.enable(pipe, tocache.FORA(3))
         assert torch.equal(case.draw(pipe), fora)
 
-    def test_the_default_method_is_what_was_published_for_the_family(self, case):
+    def test_without_a_method_it_is_the_middle_level(self, case):
         pipe = case.make()
         tocache.enable(pipe)
+        default = case.draw(pipe)
+        tocache.enable(pipe, "balanced")
+        assert torch.equal(case.draw(pipe), default)
+
+    def test_toca_without_options_is_what_was_published_for_the_family(self, case):
+        pipe = case.make()
+        tocache.enable(pipe, tocache.ToCa())
         case.draw(pipe)
         with tocache.trace(pipe) as trace:
             case.draw(pipe)

@@ -149,7 +149,7 @@ def test_the_window_of_pab_lies_in_the_times_of_the_run(pipe: Any, base: int) ->
 
 
 def test_each_kind_has_its_cycle(pipe: Any) -> None:
-    tocache.enable(pipe)
+    tocache.enable(pipe, tocache.ToCa())
     with tocache.trace(pipe) as trace:
         draw(pipe, num_inference_steps=30)
     cycles = {"self-attention": 3, "temporal-attention": 3, "cross-attention": 6, "mlp": 3}

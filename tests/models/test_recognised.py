@@ -285,8 +285,8 @@ def _kind(site: Any) -> str:
     return f"{stack}.{name}"
 
 
-def test_the_default_method_needs_no_attention(toy: Toy) -> None:
-    _, report = drawn(toy, inputs(tokens=20), None)
+def test_toca_without_options_needs_no_attention(toy: Toy) -> None:
+    _, report = drawn(toy, inputs(tokens=20), tocache.ToCa())
     assert report.plan.policy.scores == {"norm": 1.0}
     assert set(report.steps_by_kind) == {"full", "partial"}
 

@@ -57,7 +57,7 @@ def test_classes() -> None:
 def test_padding_of_a_text_says_nothing_of_the_tokens_to_choose() -> None:
     """PixArt masks it in cross-attention, and so do the entropies that are read there."""
     pipe = text_pipe()
-    tocache.enable(pipe)
+    tocache.enable(pipe, tocache.ToCa())
     embeds, mask, negative, negative_mask = pipe.encode_prompt(SHORT, clean_caption=False, max_sequence_length=16)
     assert 0 < mask.sum() < mask.numel()
 

@@ -29,7 +29,7 @@ Method = Annotated[
     str | None,
     typer.Option(
         help="A method and its options, e.g. taylorseer:order=2 (`tocache models` lists them); "
-        "the default is what was published for the model."
+        "the default is the preset balanced."
     ),
 ]
 Interval = Annotated[int | None, typer.Option(help="Steps from one full step to the next, N in the paper.")]

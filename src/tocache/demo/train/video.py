@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import PixArtTransformer2DModel
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
 from tocache.demo.train.clips import FRAMES, clip_latents, clips, load_video_vae
+from tocache.demo.train.from_pictures import begin_as_pictures
 from tocache.demo.train.latent_task import Latents, LatentTask, Size, flow_loss
 from tocache.demo.train.pictures import save_grid
 from tocache.demo.train.text_encoder import SCORE_WORDS, load_words, new_text_encoder, new_tokenizer, resized
@@ -56,7 +58,8 @@ class TextToVideo(nn.Module):
             out_channels=4,
             caption_channels=_TEXT_WIDTH,
             max_text_length=_TEXT_LENGTH,
-            input_sq_size=SIDE,
+            input_sq_size=2 * SIDE,  # positions as in demo:text, whose pictures have twice the side
+            qk_norm=False,  # nor has demo:text, from whose blocks these can begin
             sample_size=side // 8,
             sample_frames=FRAMES,
             sample_fps=_FPS,
@@ -96,7 +99,7 @@ class TextToVideo(nn.Module):
 
 
 class VideoTask(LatentTask):
-    """Rectified flow at logit-normal times, moved by the timestep transform (as Open-Sora 1.2 is trained).
+    """Rectified flow at the times that the sampler visits: even ones, moved by the timestep transform.
 
     `start` may be a pipeline of another kind with a text encoder, such as demo:text: then that alone is taken.
     """
@@ -113,14 +116,25 @@ class VideoTask(LatentTask):
             resized(encoder, self.tokenizer)
             self.parts.text_encoder = encoder
             config = json.loads((start / "transformer" / "config.json").read_text())
-            if config["_class_name"] == STDiT3Transformer3DModel.__name__:
-                trained = STDiT3Transformer3DModel.from_pretrained(start / "transformer")
-                self.parts.transformer.load_state_dict(trained.state_dict())
         if words is not None:
             self.parts.text_encoder = load_words(words, self.tokenizer)
+        if start is not None:
+            trained = start / "transformer"
+            if config["_class_name"] == STDiT3Transformer3DModel.__name__:
+                self.parts.transformer.load_state_dict(STDiT3Transformer3DModel.from_pretrained(trained).state_dict())
+            elif config["_class_name"] == PixArtTransformer2DModel.__name__:
+                pictures = PixArtTransformer2DModel.from_pretrained(trained)
+                begin_as_pictures(self.parts.transformer, pictures, self._nothing())
         self.transformer = self.parts.transformer
         self.scheduler = RFlowScheduler(base_resolution=_BASE_RESOLUTION)
         return self.parts
+
+    @torch.no_grad()
+    def _nothing(self) -> Tensor:
+        """What the text encoder says of no caption."""
+        none = self.tokenizer([""], return_tensors="pt")
+        states: Tensor = self.parts.text_encoder(input_ids=none.input_ids, attention_mask=none.attention_mask)[0]
+        return states[0, -1]
 
     def load_vae(self, folder: Path) -> AutoencoderKLOpenSora:
         return load_video_vae(folder, self.device)
@@ -162,7 +176,7 @@ class VideoTask(LatentTask):
         ]
         text = self.tokenizer(prompts, padding="longest", return_tensors="pt").to(self.device)
         clean = source.latents[chosen].float().to(self.device)
-        times = 1000 * torch.randn(len(chosen), generator=generator).sigmoid()
+        times = 1000 * torch.rand(len(chosen), generator=generator)
         times = self.scheduler.moved(times, source.side, source.side, FRAMES).to(self.device)
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
         fps = torch.randint(_RATES[0], _RATES[1] + 1, (len(chosen),), generator=generator).to(self.device)
