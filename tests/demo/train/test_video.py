@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tocache.demo.train.__main__ import app
 from tocache.demo.train.clips import FRAMES, as_video, clips, contents
 from tocache.demo.train.latent_task import Size
 from tocache.demo.train.loop import Settings, Trainer
+from tocache.demo.train.text import TextToLatents
 from tocache.demo.train.text_encoder import new_text_encoder, new_tokenizer
 from tocache.demo.train.video import VideoTask
 from tocache.demo.train.video_vae import VideoVaeTask, new_video_vae
@@ -245,12 +245,12 @@ def test_a_run_may_begin_with_anothers_export(video_vae_folder: Path, cache: Pat
     torch.testing.assert_close(found, wanted)
 
 
-def test_a_run_may_begin_with_the_words_of_another_kind(video_vae_folder: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_run_may_begin_with_the_words_and_pictures_of_another_kind(video_vae_folder: Path, cache: Path, tmp_path: Path) -> None:
     torch.manual_seed(5)
     words = new_text_encoder(new_tokenizer(), 128)
     words.save_pretrained(tmp_path / "text_encoder")
-    (tmp_path / "transformer").mkdir()
-    (tmp_path / "transformer" / "config.json").write_text(json.dumps({"_class_name": "PixArtTransformer2DModel"}))
+    pictures = TextToLatents(TINY, words).transformer
+    pictures.save_pretrained(tmp_path / "transformer")
     task = task_of(video_vae_folder, cache, start=tmp_path)
     prompt = "a red circle moving left"
     had, has = (
@@ -259,6 +259,8 @@ def test_a_run_may_begin_with_the_words_of_another_kind(video_vae_folder: Path, 
     )
     torch.testing.assert_close(has, had)
     assert len(task.tokenizer) == len(new_tokenizer()) + 3
+    begun = task.transformer.spatial_blocks[0]
+    assert torch.equal(begun.mlp.fc1.weight, pictures.transformer_blocks[0].ff.net[0].proj.weight)
     assert task.loss(0, torch.Generator().manual_seed(0))[0].isfinite()  # with rows for the score's words
 
 

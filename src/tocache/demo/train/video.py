@@ -101,7 +101,7 @@ class TextToVideo(nn.Module):
 class VideoTask(LatentTask):
     """Rectified flow at the times that the sampler visits: even ones, moved by the timestep transform.
 
-    `start` may be a pipeline of another kind with a text encoder, such as demo:text: then that alone is taken.
+    `start` may be demo:text: its transformer then draws each frame, and what is learned is how frames belong together.
     """
 
     name = "video"
@@ -115,19 +115,21 @@ class VideoTask(LatentTask):
             encoder = T5EncoderModel.from_pretrained(start / "text_encoder", dtype=torch.float32)
             resized(encoder, self.tokenizer)
             self.parts.text_encoder = encoder
-            config = json.loads((start / "transformer" / "config.json").read_text())
         if words is not None:
             self.parts.text_encoder = load_words(words, self.tokenizer)
         if start is not None:
-            trained = start / "transformer"
-            if config["_class_name"] == STDiT3Transformer3DModel.__name__:
-                self.parts.transformer.load_state_dict(STDiT3Transformer3DModel.from_pretrained(trained).state_dict())
-            elif config["_class_name"] == PixArtTransformer2DModel.__name__:
-                pictures = PixArtTransformer2DModel.from_pretrained(trained)
-                begin_as_pictures(self.parts.transformer, pictures, self._nothing())
+            self._begin_as(start / "transformer")
         self.transformer = self.parts.transformer
         self.scheduler = RFlowScheduler(base_resolution=_BASE_RESOLUTION)
         return self.parts
+
+    def _begin_as(self, trained: Path) -> None:
+        kind = json.loads((trained / "config.json").read_text())["_class_name"]
+        if kind == STDiT3Transformer3DModel.__name__:
+            self.parts.transformer.load_state_dict(STDiT3Transformer3DModel.from_pretrained(trained).state_dict())
+        elif kind == PixArtTransformer2DModel.__name__:
+            pictures = PixArtTransformer2DModel.from_pretrained(trained)
+            begin_as_pictures(self.parts.transformer, pictures, self._nothing())
 
     @torch.no_grad()
     def _nothing(self) -> Tensor:
