@@ -23,9 +23,7 @@ def sample(
     num: Annotated[int | None, typer.Option(help="Pictures; prompts are repeated. Default: one of each.")] = None,
     batch: Annotated[int, typer.Option(help="Pictures of one call; part of what decides their bits.")] = 8,
     seed: Annotated[int, typer.Option(help="Of the run; each picture's own follows from it and the index.")] = 0,
-    method: Annotated[
-        str | None, typer.Option(help="As in `generate`; the default is the preset balanced.")
-    ] = None,
+    method: Annotated[str | None, typer.Option(help="As in `generate`; the default is the preset balanced.")] = None,
     interval: Annotated[int | None, typer.Option(help="Steps from one full step to the next.")] = None,
     fresh_ratio: Annotated[float | None, typer.Option(help="Share of tokens computed in between.")] = None,
     preset: Annotated[str | None, typer.Option(help="A published operating point.")] = None,

@@ -245,7 +245,9 @@ def test_a_run_may_begin_with_anothers_export(video_vae_folder: Path, cache: Pat
     torch.testing.assert_close(found, wanted)
 
 
-def test_a_run_may_begin_with_the_words_and_pictures_of_another_kind(video_vae_folder: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_run_may_begin_with_the_words_and_pictures_of_another_kind(
+    video_vae_folder: Path, cache: Path, tmp_path: Path
+) -> None:
     torch.manual_seed(5)
     words = new_text_encoder(new_tokenizer(), 128)
     words.save_pretrained(tmp_path / "text_encoder")

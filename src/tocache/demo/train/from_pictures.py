@@ -7,6 +7,7 @@ video model begins as the picture model, run on each frame alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from diffusers import PixArtTransformer2DModel
@@ -59,12 +60,16 @@ def begin_as_pictures(videos: STDiT3Transformer3DModel, pictures: PixArtTransfor
         raise CheckpointError(f"the picture model has nothing for {left[0]}: its depth or its norms are others")
     videos.load_state_dict(weights, strict=False)
     videos.y_embedder.y_embedding.copy_(nothing)
-    outputs = [videos.fps_embedder.mlp[2]]
-    outputs += [layer for block in videos.temporal_blocks for layer in (block.attn.proj, block.cross_attn.proj)]
-    outputs += [block.mlp.fc2 for block in videos.temporal_blocks]
-    for layer in outputs:
+    for layer in _outputs_of_time(videos):
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
+
+
+def _outputs_of_time(videos: Any) -> Iterator[nn.Linear]:
+    """What the frames' rate and the temporal blocks give to the stream comes out of these."""
+    yield videos.fps_embedder.mlp[2]
+    for block in videos.temporal_blocks:
+        yield from (block.attn.proj, block.cross_attn.proj, block.mlp.fc2)
 
 
 def _spatial(pictures: Mapping[str, Tensor], depth: int) -> Iterator[tuple[str, Tensor]]:
