@@ -23,7 +23,7 @@ import torch
 from tocache.cli.progress import work_bar
 from tocache.cli.show_bench import show_results
 from tocache.evaluation.bench import POINTS, bench
-from tocache.evaluation.contenders import TUNED
+from tocache.evaluation.contenders import is_new
 from tocache.evaluation.frontier import interpolate
 from tocache.evaluation.pareto import draw_pareto
 from tocache.evaluation.results import BY_FLOPS, BY_LATENCY, LOSSES, Results, read_results, write_results
@@ -34,8 +34,6 @@ from tocache.planning import plan_model
 HERE = Path(__file__).parent
 TUNING = HERE / "results" / "tuning.jsonl"
 IMAGES = HERE.parent / "docs" / "images"
-NEW = ("early", TUNED)
-"""Curves of methods that no paper has."""
 FORECAST = "early:stale=taylor:order=1:warmup=2"
 
 
@@ -50,13 +48,14 @@ def main() -> None:
     parser.add_argument("--peers", default="all")
     parser.add_argument("--results", type=Path, default=HERE / "results" / "frontier")
     parser.add_argument("--images", type=Path, default=IMAGES)
-    parser.add_argument("--read", action="store_true", help="draw nothing: read the results that are there at --points")
+    parser.add_argument("--read", action="store_true", help="measure nothing: read and plot the results that are there")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
 
     name = options.model.replace(":", "-")
     if options.read:
         found = read_results(options.results / name)
+        draw_pareto(found, options.images / f"frontier-{name}.png")
         print("\n".join(bar(found, options.points)))
         return
     with tempfile.TemporaryDirectory() as folder, work_bar() as tell:
@@ -90,16 +89,12 @@ def bar(results: Results, points: Sequence[float]) -> Iterator[str]:
                 known = {name: interpolate(results.curve(name, loss, by), point).loss for name in results.curves()}
                 reached = {curve: value for curve, value in known.items() if value is not None}
                 sides = [
-                    min(((value, curve) for curve, value in reached.items() if _is_new(curve) == new), default=None)
+                    min(((value, curve) for curve, value in reached.items() if is_new(curve) == new), default=None)
                     for new in (True, False)
                 ]
                 yield f"{loss} by {by} at {point:g}x: {_said(sides[0])} against {_said(sides[1])}" + (
                     f", {sides[0][0] / sides[1][0]:.2g} of it" if sides[0] and sides[1] and sides[1][0] > 0 else ""
                 )
-
-
-def _is_new(curve: str) -> bool:
-    return curve.partition(":")[0] in NEW
 
 
 def _said(best: tuple[float, str] | None) -> str:

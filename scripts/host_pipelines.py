@@ -52,7 +52,11 @@ def main() -> None:
             if not one["none"].passed:
                 print(f"{folder:24} does not run here: {next(iter(one['none'].failed.values()), 'no tests')[:120]}")
                 continue
-            row = (f"`{folder}`", *(str(len(one[run].passed)) for run in RUNS), f"{one['all-fresh'].attached} pipelines")
+            row = (
+                f"`{folder}`",
+                *(str(len(one[run].passed)) for run in RUNS),
+                f"{one['all-fresh'].attached} pipelines",
+            )
             print("  ".join(f"{cell:24}" for cell in row), flush=True)
             rows.append(row)
             for run in RUNS[1:]:

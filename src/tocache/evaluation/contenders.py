@@ -17,6 +17,8 @@ from tocache.plan import Anatomy, Plan, flops_planned, flops_scores, flops_uncac
 
 TUNED = "tuned"
 """The curve of the plans that are given as files."""
+NEW = ("early", TUNED)
+"""Methods that no paper has."""
 REFERENCE, OURS, STEPS, PEER = "uncached", "ours", "fewer steps", "peer"
 
 Use = Callable[[Any], AbstractContextManager[Any]]
@@ -41,6 +43,11 @@ class Contender:
     ratio: float | None = None
     adaptive: bool = False
     always: bool = False
+
+
+def is_new(curve: str) -> bool:
+    """Whether the method of a curve, whose options follow a colon, is one that no paper has."""
+    return curve.partition(":")[0] in NEW
 
 
 # How a method is swept where it is not by its `interval` alone: options, from mild to strong, by the number of steps.

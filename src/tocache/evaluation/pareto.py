@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tocache.evaluation.contenders import OURS
+from tocache.evaluation.contenders import OURS, STEPS, is_new
 from tocache.evaluation.frontier import undominated
 from tocache.evaluation.results import BY_FLOPS, BY_LATENCY, JUDGE_LOSS, LOSSES, SSIM_LOSS, Results
 from tocache.plan.draw import pyplot_or_error
@@ -14,14 +14,16 @@ from tocache.plan.draw import pyplot_or_error
 _TITLES = {BY_FLOPS: "FLOPs of the transformer, times fewer", BY_LATENCY: "denoising loop, times as fast"}
 _LABELS = {JUDGE_LOSS: "distance in the judge's features", SSIM_LOSS: "1 − SSIM"}
 _WIDE = 30  # losses that lie further apart than this are drawn on a logarithmic axis
+_GROUPS = ("new", "published, in the same engine", "fewer steps", "peers, as their packages have them")
+_STRONG = ("#b2182b", "#e08214", "#111111", "#542788")  # of the new ones
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
 
 
 def draw_pareto(results: Results, path: Path) -> bool:
     """Writes the plot; False, and no file, where nothing was measured that could be drawn.
 
-    Ours are solid lines, peers dashed ones; the grey step line is what nothing beats. Raises OptionError without
-    matplotlib.
+    Thick lines are the methods that are new, thin ones published methods in the same engine, dotted ones fewer steps,
+    dashed ones peers; the grey step line is what nothing beats. Raises OptionError without matplotlib.
     """
     losses = [loss for loss in LOSSES if any(results.curve(name, loss, BY_FLOPS) for name in results.curves())]
     if not losses:
@@ -35,13 +37,14 @@ def draw_pareto(results: Results, path: Path) -> bool:
         for row, loss in zip(axes, losses, strict=True):
             for axis, by in zip(row, (BY_FLOPS, BY_LATENCY), strict=True):
                 _draw_panel(axis, results, loss, by, styles)
-        handles, labels = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
+        _explain(figure, axes[0][0], {name: _group(results, name) for name in results.curves()})
         about = results.about
         figure.suptitle(
             f"{about['model']}: {results.pictures} pictures in batches of {about['batch']}, {about['scheduler']}, "
             f"{about['hardware']}",
             fontsize=10,
+            x=0.01,
+            horizontalalignment="left",
         )
         figure.savefig(path, dpi=130)
     finally:
@@ -89,19 +92,48 @@ def _mark_speeds(axis: Any, speeds: Sequence[float]) -> None:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
 
 
+def _explain(figure: Any, axis: Any, groups: dict[str, str]) -> None:
+    """The legend, with the curves of each group under its name."""
+    from matplotlib.lines import Line2D
+
+    drawn = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    handles, labels = [], []
+    for group in _GROUPS:
+        members = [name for name in drawn if groups[name] == group]
+        if members:
+            handles += [Line2D([], [], linestyle="none"), *(drawn[name] for name in members)]
+            labels += [group, *members]
+    legend = figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
+    for text in legend.get_texts():
+        if text.get_text() in _GROUPS:
+            text.set_fontweight("bold")
+
+
+def _group(results: Results, curve: str) -> str:
+    if is_new(curve):
+        return _GROUPS[0]
+    kind = next(row.kind for row in results.rows if row.curve == curve)
+    return _GROUPS[{OURS: 1, STEPS: 2}.get(kind, 3)]
+
+
 def _styles(results: Results, pyplot: Any) -> dict[str, dict[str, Any]]:
     """One look per curve, the same in all panels."""
-    kinds = {row.curve: row.kind for row in results.rows}
     colours = pyplot.get_cmap("tab20").colors
+    lines = dict(zip(_GROUPS, (("-", 3.2), ("-", 1.1), (":", 1.6), ("--", 1.3)), strict=True))
     styles = {}
     for number, name in enumerate(results.curves()):
-        ours = kinds[name] == OURS
+        group = _group(results, name)
+        line, width = lines[group]
+        new = group == _GROUPS[0]
         styles[name] = {
             # every other colour of tab20 is a pale one: those come last
             "color": colours[(2 * number) % 20 + (number // 10) % 2],
             "marker": _MARKS[number % len(_MARKS)],
-            "markersize": 5,
-            "linestyle": "-" if ours else "--",
-            "linewidth": 1.8 if ours else 1.2,
+            "markersize": 7 if new else 4.5,
+            "linestyle": line,
+            "linewidth": width,
+            "zorder": 3 if new else 2,
         }
+    for number, name in enumerate(name for name in styles if is_new(name)):
+        styles[name]["color"] = _STRONG[number % len(_STRONG)]
     return styles
