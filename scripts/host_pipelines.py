@@ -1,9 +1,9 @@
-"""Run the fast tests of diffusers' own pipelines as they are and with the cache: host_pipelines.py CHECKOUT [--write] [WORD …].
+"""Run the fast tests of diffusers' own pipelines as they are and with the cache: host_pipelines.py CHECKOUT [--write] [FOLDER …].
 
 Three runs of the same tests, each in a process of its own: as they are; with `Uncached()`, a plan that computes
 everything, attached to every pipeline that they make; and with a ToCa that serves most of it. The first two must pass
-the same tests; the third, all but those that compare numbers with the uncached ones. WORDs choose among the folders of
-tests/pipelines; without any, those of the pipelines that a family lists.
+the same tests; the third, all but those that compare numbers with the uncached ones. FOLDERs are those of
+tests/pipelines; without any, those of the pipelines that a family lists. --write adds to the table of docs/models.md.
 
 Pipelines' tests take tokenizers and text encoders from the model hub. In its place stands a cache folder of the hub's
 layout with small ones of the same classes, made here; tests that need what is not in it fail in all three runs.
@@ -66,8 +66,17 @@ def main() -> None:
                         bad.append(name)
     if "--write" in words:
         page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(written(page, {"host pipelines": table(COLUMNS, iter(rows))}), encoding="utf-8")
+        kept = {row[0]: row for row in (*_rows_of(page), *rows)}
+        made = table(COLUMNS, iter(kept[name] for name in sorted(kept)))
+        PAGE.write_text(written(page, {"pipelines": made}), encoding="utf-8")
     sys.exit(f"fail with an all-fresh plan: {', '.join(bad)}" if bad else 0)
+
+
+def _rows_of(page: str) -> list[tuple[str, ...]]:
+    """What the page has of earlier runs, so that folders can be run one after the other."""
+    block = page.partition("<!-- made: pipelines -->")[2].partition("<!-- end -->")[0]
+    lines = [line for line in block.splitlines() if line.startswith("| `")]
+    return [tuple(cell.strip() for cell in line.strip("|").split(" | ")) for line in lines]
 
 
 def _run(checkout: Path, folder: str, run: str, hub: Path) -> Counts:
