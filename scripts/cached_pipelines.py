@@ -1,4 +1,4 @@
-"""A pytest plugin that enables the cache on every pipeline that is made: how, HOST_TESTS_RUN says (`host_pipelines.py`)."""
+"""A pytest plugin of `host_pipelines.py`: enables the cache on every pipeline that is made, as HOST_TESTS_RUN says."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ import tocache
 
 METHODS = {"all-fresh": tocache.Uncached(), "partial": tocache.ToCa(3, 0.5)}
 RUN = os.environ["HOST_TESTS_RUN"]
-attached = 0
+attached: list[str] = []  # the classes of the pipelines
 
 if RUN in METHODS:
     plain = DiffusionPipeline.register_modules
 
     def register_modules(self: Any, **modules: Any) -> None:
         """Called at the end of what all pipelines do when they are made."""
-        global attached
         plain(self, **modules)
         if modules.get("transformer") is None or modules.get("scheduler") is None:
             return
@@ -29,10 +28,10 @@ if RUN in METHODS:
             tocache.enable(self, METHODS[RUN])
         except tocache.UnsupportedModelError:
             return
-        attached += 1
+        attached.append(type(self).__name__)
 
     DiffusionPipeline.register_modules = register_modules
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    Path(os.environ["HOST_TESTS_ATTACHED"]).write_text(json.dumps(attached))
+    Path(os.environ["HOST_TESTS_ATTACHED"]).write_text(json.dumps(len(attached)))

@@ -1,4 +1,4 @@
-"""Run the fast tests of diffusers' own pipelines as they are and with the cache: host_pipelines.py CHECKOUT [--write] [FOLDER …].
+"""Run diffusers' own fast tests of pipelines, without and with the cache: host_pipelines.py CHECKOUT [FOLDER …].
 
 Three runs of the same tests, each in a process of its own: as they are; with `Uncached()`, a plan that computes
 everything, attached to every pipeline that they make; and with a ToCa that serves most of it. The first two must pass
@@ -25,11 +25,45 @@ from models_page import PAGE, table, written
 RUNS = ("none", "all-fresh", "partial")
 COLUMNS = ("tests of", "as they are", "all-fresh", "partial", "attached to")
 FOLDERS = (
-    "allegro aura_flow bria bria_fibo chroma cogvideo cogview3 cogview4 consisid controlnet_flux controlnet_hunyuandit "
-    "controlnet_sd3 cosmos dit easyanimate flux flux2 hidream_image hunyuan_image_21 hunyuan_video hunyuan_video1_5 "
-    "hunyuandit kandinsky5 latte ltx ltx2 lumina2 mochi omnigen pixart_alpha pixart_sigma qwenimage sana skyreels_v2 "
-    "stable_audio stable_diffusion_3 wan z_image"
-).split()
+    "allegro",
+    "aura_flow",
+    "bria",
+    "bria_fibo",
+    "chroma",
+    "cogvideo",
+    "cogview3",
+    "cogview4",
+    "consisid",
+    "controlnet_flux",
+    "controlnet_hunyuandit",
+    "controlnet_sd3",
+    "cosmos",
+    "dit",
+    "easyanimate",
+    "flux",
+    "flux2",
+    "hidream_image",
+    "hunyuan_image_21",
+    "hunyuan_video",
+    "hunyuan_video1_5",
+    "hunyuandit",
+    "kandinsky5",
+    "latte",
+    "ltx",
+    "ltx2",
+    "lumina2",
+    "mochi",
+    "omnigen",
+    "pixart_alpha",
+    "pixart_sigma",
+    "qwenimage",
+    "sana",
+    "skyreels_v2",
+    "stable_audio",
+    "stable_diffusion_3",
+    "wan",
+    "z_image",
+)
 
 
 @dataclass
