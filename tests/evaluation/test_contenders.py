@@ -6,7 +6,7 @@ import pytest
 
 from tocache.errors import OptionError, UnknownNameError
 from tocache.evaluation.contenders import OURS, parse_methods, sweep
-from tocache.methods import FORA, METHODS, Placed
+from tocache.methods import FORA, METHODS, Placed, Uncached
 from tocache.plan import flops_uncached, save_plan
 from tocache.planning import plan_model
 
@@ -15,7 +15,7 @@ STEPS = 20
 
 @pytest.fixture(scope="module")
 def anatomies():
-    return plan_model("pixart-xl-2-256", None, steps=STEPS).anatomies
+    return plan_model("pixart-xl-2-256", Uncached(), steps=STEPS).anatomies
 
 
 def test_methods_are_named_with_their_fixed_options():
