@@ -14,6 +14,7 @@ from tocache.plan.draw import pyplot_or_error
 _TITLES = {BY_FLOPS: "FLOPs of the transformer, times fewer", BY_LATENCY: "denoising loop, times as fast"}
 _LABELS = {JUDGE_LOSS: "distance in the judge's features", SSIM_LOSS: "1 − SSIM"}
 _WIDE = 30  # losses that lie further apart than this are drawn on a logarithmic axis
+_ROOM = 0.075  # of the axis, for a number beside the last one
 _GROUPS = ("new", "published, in the same engine", "fewer steps", "peers, as their packages have them")
 _STRONG = ("#b2182b", "#e08214", "#111111", "#542788")  # of the new ones
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
@@ -85,7 +86,11 @@ def _mark_speeds(axis: Any, speeds: Sequence[float]) -> None:
         return
     axis.set_xscale("log")
     low, high = min(speeds) * 0.95, max(speeds) * 1.05
-    ticks = [t for t in (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50) if low <= t <= high]
+    room = (high / low) ** _ROOM
+    ticks: list[float] = []
+    for tick in (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50):
+        if low <= tick <= high and (not ticks or tick >= room * ticks[-1]):
+            ticks.append(tick)
     axis.set_xlim(low, high)
     axis.xaxis.set_major_locator(FixedLocator(ticks))
     axis.xaxis.set_minor_locator(NullLocator())
