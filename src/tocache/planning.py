@@ -28,7 +28,7 @@ from tocache.plan import (
 )
 from tocache.plan.anatomy import IMAGE_FIRST, JOINT
 from tocache.plan.roofline import Prediction, attaining, predict, processor_named
-from tocache.presets import default_for, preset, preset_names, preset_steps
+from tocache.presets import BALANCED, preset, preset_names, preset_steps
 from tocache.reports import scores_text
 
 # Short names of the dtypes that features may have; torch's own names are understood as well.
@@ -157,7 +157,7 @@ def method_for(method: Method | str | None, family: str) -> Method:
     """`method` itself, the method of the preset of that name, or the default of `family`. Raises as `preset` does."""
     if isinstance(method, Method):
         return method
-    return default_for(family) if method is None else preset(method, family)
+    return preset(BALANCED if method is None else method, family)
 
 
 def replan(plan: Plan, *, steps: int | None = None, resample: bool = False) -> Plan:

@@ -79,11 +79,6 @@ def presets_of(family: str) -> dict[str, Preset]:
     return {known.name: own.get(known.name, known) for known in PRESETS if known.family in (family, _ANY)}
 
 
-def default_for(family: str) -> Method:
-    """What is enabled where nothing is named."""
-    return presets_of(family)[BALANCED].method
-
-
 def preset(name: str, family: str) -> Method:
     """The method of a preset. Raises UnknownNameError, or OptionError where it belongs to another family."""
     known = presets_of(family)

@@ -17,7 +17,7 @@ from tocache.methods import Method, Planned
 from tocache.models.registry import family_of
 from tocache.plan.anatomy import Anatomy
 from tocache.plan.plan import Plan
-from tocache.presets import default_for
+from tocache.presets import BALANCED, preset
 
 
 class Session:
@@ -52,7 +52,7 @@ class Session:
 
     @property
     def method(self) -> Method:
-        return self.asked or default_for(family_of(self.engine.transformer).name)
+        return self.asked or preset(BALANCED, family_of(self.engine.transformer).name)
 
     def check(self) -> None:
         """Refuses a method that the model cannot follow; token counts are known at the first forward only."""

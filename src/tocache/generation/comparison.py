@@ -57,10 +57,14 @@ def fresh_by_step(recorded: Trace) -> Freshness | None:
 
 
 def draw_comparison(result: Generated, path: str | Path) -> None:
-    """Writes both pictures and the map of fresh tokens side by side. Raises OptionError without matplotlib."""
+    """Writes both pictures side by side, and the map of fresh tokens where they differ in it.
+
+    Raises OptionError without matplotlib.
+    """
     pyplot = pyplot_or_error("compare")
     assert result.uncached is not None
-    panels = 2 if result.freshness is None else 3
+    share = result.freshness if result.freshness is not None and np.ptp(result.freshness) > 0 else None
+    panels = 2 if share is None else 3
     side, gap, below, above = 4.0, 0.12, 0.75, 0.35  # inches
     tall = side * result.image.height / result.image.width
     wide, high = panels * (side + gap) + gap + (0.7 if panels == 3 else 0), below + tall + above
@@ -73,9 +77,9 @@ def draw_comparison(result: Generated, path: str | Path) -> None:
     for axis, picture, title in zip(axes, (result.uncached, result.image), titles, strict=False):
         axis.imshow(picture, interpolation="antialiased", aspect="auto")
         axis.set_title(title, fontsize=11)
-    if result.freshness is not None:
+    if share is not None:
         scale = figure.add_axes((1 - 0.7 / wide, below / high, 0.14 / wide, tall / high))
-        _draw_freshness(figure, axes[2], scale, result.freshness)
+        _draw_freshness(figure, axes[2], scale, share)
     for axis in axes:
         axis.set_axis_off()
     figure.text(0.5, below / high / 2, caption(result), ha="center", va="center", fontsize=10.5, linespacing=1.5)

@@ -31,5 +31,5 @@ def test_four_times_the_pictures_take_no_more_memory(tmp_path: Path) -> None:
         command = [sys.executable, "-c", CODE, *arguments]
         return int(subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stdout)
 
-    few, many = peak("few"), peak("many")
-    assert many - few < 100, (few, many)  # 12,000 pictures more are 141 MiB at their smallest
+    few, many = (min(peak(name) for _ in range(2)) for name in ("few", "many"))  # what disturbs a run only adds
+    assert many - few < 60, (few, many)
