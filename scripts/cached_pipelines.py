@@ -24,6 +24,9 @@ if RUN in METHODS:
         plain(self, **modules)
         if modules.get("transformer") is None or modules.get("scheduler") is None:
             return
+        for module in (modules["transformer"], modules.get("transformer_2")):
+            if module is not None:
+                module.eval()  # as from_pretrained does; tests make their own, and a cache is refused in training mode
         try:
             tocache.enable(self, METHODS[RUN])
         except tocache.UnsupportedModelError:

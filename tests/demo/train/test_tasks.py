@@ -56,6 +56,17 @@ def text_task(vae_folder: Path, cache: Path, **options: Any) -> TextTask:
     return TextTask(0, 8, CPU, vae=vae_folder, cache=cache, **sizes | options)
 
 
+def times_of(task: Any) -> Tensor:
+    """The timesteps that the transformer is given in one step, from 0 to 1000."""
+    seen: list[Tensor] = []
+    hook = task.transformer.register_forward_pre_hook(
+        lambda module, args, given: seen.append(given["timestep"].detach().float()), with_kwargs=True
+    )
+    task.loss(0, torch.Generator().manual_seed(0))
+    hook.remove()
+    return torch.cat(seen)
+
+
 def losses_of(task: Any, steps: int, rate: float) -> list[float]:
     """The losses of some steps of plain AdamW."""
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=rate)
@@ -133,6 +144,16 @@ def test_three_of_four_steps_learn_from_twice_as_many_pictures_of_half_the_side(
     alone = make(vae_folder, tmp_path / "alone", pictures=12, side=64)
     assert torch.equal(task.half.latents, alone.whole.latents)
     assert torch.equal(task.half.labels, alone.whole.labels)
+
+
+@pytest.mark.parametrize("make", [class_task, text_task])
+def test_a_shift_multiplies_the_odds_of_noise_at_the_times_that_are_learned(
+    tmp_path: Path, vae_folder: Path, make: Callable[..., Any]
+) -> None:
+    usual, shifted = (times_of(make(vae_folder, tmp_path, **given)) / 1000 for given in ({}, {"shift": 3.0}))
+    odds, wanted = shifted / (1 - shifted), 3 * usual / (1 - usual)
+    torch.testing.assert_close(odds, wanted, rtol=0.03, atol=0.02)  # the discrete times of a class are rounded
+    assert (shifted - usual).max() > 0.2
 
 
 @pytest.mark.parametrize(("make", "steps"), [(class_task, 40), (text_task, 40)])

@@ -137,6 +137,19 @@ def test_halves_are_clips_of_half_the_side(video_vae_folder: Path, tmp_path: Pat
     assert task.captions == [scene.caption for scene in clips(0, 0, 6)]
 
 
+def test_a_shift_multiplies_the_odds_of_noise_at_the_times_of_the_sampler(video_vae_folder: Path, cache: Path) -> None:
+    def odds(**given: float) -> Tensor:
+        task, seen = task_of(video_vae_folder, cache, **given), []
+        task.transformer.register_forward_pre_hook(
+            lambda module, args, given: seen.append(given["timestep"] / 1000), with_kwargs=True
+        )
+        for step in range(4):
+            task.loss(step, torch.Generator().manual_seed(step))
+        return torch.cat(seen) / (1 - torch.cat(seen))
+
+    torch.testing.assert_close(odds(shift=2.5), 2.5 * odds(), rtol=1e-3, atol=1e-4)
+
+
 def test_clips_captions_and_labels_belong_together(task: VideoTask) -> None:
     scenes = clips(0, 0, 4)
     assert task.captions == [scene.caption for scene in scenes]

@@ -31,6 +31,9 @@ Halves = Annotated[
         help="Different pictures of half the side: with any, three of four steps learn from twice as many of these.",
     ),
 ]
+Shift = Annotated[
+    float, typer.Option(help="Odds of noise at the times to learn at, over those at the times that the sampler visits.")
+]
 Words = Annotated[Path | None, typer.Option(help="Export of the text encoder, for text and video.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Bf16 = Annotated[
@@ -149,6 +152,7 @@ def _latent_command(
         start: Start = None,
         words: Words = None,
         halves: Halves = 0,
+        shift: Shift = 1.0,
         width: int = 128,
         depth: int = depth,
         heads: int = 4,
@@ -174,6 +178,7 @@ def _latent_command(
             start=start,
             words=words,
             halves=halves,
+            shift=shift,
         )
         half = bf16 if bf16 is not None else place.type != "cpu"
         settings = Settings(steps, batch, rate, seed, muon=muon, autocast=half)

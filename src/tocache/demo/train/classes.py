@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 from torch import Tensor, nn
 
-from tocache.demo.train.latent_task import LatentTask, Size
+from tocache.demo.train.latent_task import LatentTask, Size, towards_noise
 from tocache.demo.train.pictures import save_grid
 from tocache.demo.world.digits import CLASSES, draw_digit, render_digits
 
@@ -52,7 +52,8 @@ class ClassTask(LatentTask):
         labels = torch.where(dropped, _NULL, source.labels[chosen].long()).to(self.device)
         clean = source.latents[chosen].float().to(self.device)
         times = torch.randint(0, self.scheduler.config.num_train_timesteps, (len(chosen),), generator=generator)
-        times = times.to(self.device)
+        last = self.scheduler.config.num_train_timesteps - 1
+        times = (last * towards_noise(times / last, self.shift)).round().long().to(self.device)
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
         noisy = self.scheduler.add_noise(clean, noise, times)
         target = self.scheduler.get_velocity(clean, noise, times)

@@ -46,6 +46,11 @@ def flow_loss(velocity: Tensor, target: Tensor, layout: Tensor, labels: Tensor) 
     return flow + _LAYOUT * contents, {"flow": float(flow.detach()), "layout": float(contents.detach())}
 
 
+def towards_noise(shares: Tensor, by: float) -> Tensor:
+    """`shares` of noise, from 0 to 1, with `by` times their odds (SD3, arXiv 2403.03206, equation 23); 0 and 1 stay."""
+    return by * shares / (1 + (by - 1) * shares)
+
+
 class LatentTask(ABC):
     """A model, the autoencoder in whose latents it works, and those latents with what is known of each.
 
@@ -58,6 +63,8 @@ class LatentTask(ABC):
         words: folder with a text encoder that has learned to read and is left as it is; without, one is trained along.
         halves: how many pictures there are at half the side. With any, three of four steps learn from twice as many of
             them at once, for less than the fourth step costs: what goes where is the same at both sizes.
+        shift: learn at times with this many times the odds of noise that the sampler's have: where things stand, and
+            where they move to, is decided while almost all is noise.
     """
 
     name: str
@@ -81,9 +88,10 @@ class LatentTask(ABC):
         start: Path | None = None,
         words: Path | None = None,
         halves: int = 0,
+        shift: float = 1.0,
     ) -> None:
         torch.manual_seed(seed)
-        self.seed, self.batch, self.device, self.side, self.cache = seed, batch, device, side, cache
+        self.seed, self.batch, self.device, self.side, self.cache, self.shift = seed, batch, device, side, cache, shift
         self.model: nn.Module = self.new_model(size, start, words).to(device)
         self.vae = self.load_vae(vae)
         self.whole = self.load_latents(pictures, side)

@@ -10,7 +10,7 @@ from diffusers import DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtTr
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from tocache.demo.train.latent_task import LatentTask, Size, flow_loss
+from tocache.demo.train.latent_task import LatentTask, Size, flow_loss, towards_noise
 from tocache.demo.train.pictures import save_grid
 from tocache.demo.train.text_encoder import load_words, new_text_encoder, new_tokenizer
 from tocache.demo.world.render import label_map, render
@@ -114,7 +114,7 @@ class TextTask(LatentTask):
         text = self.tokenizer(captions, padding="longest", return_tensors="pt").to(self.device)
         clean = source.latents[chosen].float().to(self.device)
         time = torch.rand(len(chosen), generator=generator).to(self.device)
-        sigma = _SHIFT * time / (1 + (_SHIFT - 1) * time)
+        sigma = towards_noise(time, _SHIFT * self.shift)
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
         share = sigma[:, None, None, None]
         noisy = (1 - share) * clean + share * noise

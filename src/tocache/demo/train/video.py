@@ -15,7 +15,7 @@ from transformers import T5EncoderModel
 
 from tocache.demo.train.clips import FRAMES, clip_latents, clips, load_video_vae
 from tocache.demo.train.from_pictures import begin_as_pictures
-from tocache.demo.train.latent_task import Latents, LatentTask, Size, flow_loss
+from tocache.demo.train.latent_task import Latents, LatentTask, Size, flow_loss, towards_noise
 from tocache.demo.train.pictures import save_grid
 from tocache.demo.train.text_encoder import SCORE_WORDS, load_words, new_text_encoder, new_tokenizer, resized
 from tocache.demo.world.scene import COLOURS, SHAPES
@@ -179,7 +179,8 @@ class VideoTask(LatentTask):
         text = self.tokenizer(prompts, padding="longest", return_tensors="pt").to(self.device)
         clean = source.latents[chosen].float().to(self.device)
         times = 1000 * torch.rand(len(chosen), generator=generator)
-        times = self.scheduler.moved(times, source.side, source.side, FRAMES).to(self.device)
+        times = self.scheduler.moved(times, source.side, source.side, FRAMES)
+        times = 1000 * towards_noise(times / 1000, self.shift).to(self.device)
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
         fps = torch.randint(_RATES[0], _RATES[1] + 1, (len(chosen),), generator=generator).to(self.device)
         noisy = self.scheduler.add_noise(clean, noise, times)
