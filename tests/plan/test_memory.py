@@ -162,7 +162,13 @@ def test_scores_cost_a_look_at_each_map_that_is_read_later(toy):
     fresh = np.full((5, 1, 9), ALL, dtype=np.int32)
     fresh[1, 0, 5] = fresh[2, 0, 5] = fresh[4, 0, 5] = 3  # block 1's MLP after the full steps 0 and 3
     fresh[1, 0, 3] = fresh[2, 0, 3] = fresh[4, 0, 3] = 0
-    for scores, expected in (({"influence": 1.0}, 2 * 50), ({"entropy": 1.0}, 3 * 20), ({"norm": 1.0}, 0)):
+    for scores, expected in (
+        ({"influence": 1.0}, 2 * 50),
+        ({"entropy": 1.0}, 3 * 20),
+        ({"norm": 1.0}, 0),
+        ({"value-norm": 1.0}, 0),
+        ({"key-norm": 1.0}, 0),
+    ):
         plan = Plan((toy(),), fresh.copy(), Policy(scores), "some")
         # the cross-attention is computed in all five steps, and in three of them a choice follows
         assert flops_scores(plan) == expected

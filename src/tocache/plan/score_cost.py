@@ -36,11 +36,15 @@ def flops_scores(plan: Plan, kept: Lifetimes | None = None) -> int:
 def queries_read(plan: Plan) -> NDArray[np.int64]:
     """(passes, sites) tokens whose rows of an attention map are read where the site computes all.
 
-    Of a self-attention's as many as the policy samples. An entropy is of a token's own row: all are read.
+    Of a self-attention's as many as the policy samples; none where its scores are norms of keys or values, which read
+    no map. An entropy is of a token's own row: all are read.
     """
+    summed = "influence" in plan.policy.self_scores
 
     def count(site: Site, tokens: int) -> int:
-        return plan.policy.queries_of(tokens) if site.kind == SELF_ATTENTION else tokens
+        if site.kind != SELF_ATTENTION:
+            return tokens
+        return plan.policy.queries_of(tokens) if summed else 0
 
     counts = [[count(site, anatomy.tokens(site)) for site in plan.sites] for anatomy in plan.anatomies]
     return np.array(counts, dtype=np.int64)
