@@ -17,6 +17,7 @@ from .shown import NOT_RUN, PAGES, ROOT, blocks, execute
 REASONS = {
     "README.md": ["sets up environments"],
     "CONTRIBUTING.md": ["sets up environments"],
+    "docs/ablations.md": ["half an hour"],
     "docs/compare.md": ["serves until it is stopped"],
     "docs/evaluation.md": ["downloads DINOv2"],
     "docs/frontier.md": ["installs packages"],

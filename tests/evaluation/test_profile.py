@@ -45,7 +45,8 @@ def pipe(case: Any) -> Any:
 
 
 def test_every_kind_of_step_has_all_its_time_somewhere(case: Any, pipe: Any, tmp_path: Path) -> None:
-    found = profiled(case, pipe, tocache.ToCa(interval=3, fresh_ratio=0.3))
+    runs = [profiled(case, pipe, tocache.ToCa(interval=3, fresh_ratio=0.3)) for _ in range(3)]
+    found = runs[0]
     assert list(found.steps) == list(found.parts)
     assert {UNCACHED, "full", "partial"} <= set(found.steps)
     for kind in found.steps:
@@ -56,7 +57,9 @@ def test_every_kind_of_step_has_all_its_time_somewhere(case: Any, pipe: Any, tmp
         assert shares[OUTSIDE] > 0
     partial, full, uncached = (found.parts[kind] for kind in ("partial", "full", UNCACHED))
     assert min(partial[CHOOSING], partial[MOVING], partial[SERVING], partial[MLP_PART]) > 0
-    assert partial[ATTENTION_PART] < full[ATTENTION_PART]  # it is served, in DiT in all blocks but the first
+    # It is served, in DiT in all blocks but the first; of three runs the least, as other work may fall into one.
+    least = [min(run.parts[kind][ATTENTION_PART] for run in runs) for kind in ("partial", "full")]
+    assert least[0] < least[1]
     assert full[READING] > 0  # column sums, which the partial steps choose by
     assert all(uncached[part] == 0 for part in (CHOOSING, READING, MOVING, SERVING))
 
