@@ -1,7 +1,7 @@
 """What each part of a token-wise cache is worth alone: one figure for each question, on the demo pipelines.
 
     .venv/bin/python benchmarks/ablations.py --model demo:text --pictures 16
-    .venv/bin/python benchmarks/ablations.py --model demo:class --pictures 10
+    .venv/bin/python benchmarks/ablations.py --model demo:class --pictures 10 --batch 10
     .venv/bin/python benchmarks/ablations.py --read          # draw the figures from the rows again
 
 scores     which tokens are computed: every score against random ones, at one budget
@@ -43,7 +43,6 @@ from tocache.plan.anatomy import CROSS_ATTENTION, MLP, SELF_ATTENTION
 from tocache.planning import plan_pipeline
 
 RESULTS = Path(__file__).parent / "results" / "ablations.jsonl"
-STUDIES = ("scores", "forecast", "weights", "interval", "attention", "share")
 RANDOM: dict[str, Any] = {"scores": {"random": 1.0}, "together": True}
 """Of a policy: the tokens of both guidance halves are the same ones, by lot."""
 FRESH = 0.3
@@ -178,6 +177,9 @@ def share(on: Subject) -> Iterator[Variant]:
             yield Variant(name, width, on.fresh(on.early(3), FRESH, Policy({name: 1.0}, share=width, together=True)))
 
 
+STUDIES = {study.__name__: study for study in (scores, forecast, weights, interval, attention, share)}
+
+
 def measure(on: Subject, study: str, pictures: int, batch: int) -> Iterator[dict[str, Any]]:
     asked = asked_of(on.model, pictures)
     starts = range(0, pictures, batch)
@@ -186,7 +188,7 @@ def measure(on: Subject, study: str, pictures: int, batch: int) -> Iterator[dict
         return torch.cat([draw(on.pipe, asked[start : start + batch], start) for start in starts])
 
     references = drawn()
-    for variant in globals()[study](on):
+    for variant in STUDIES[study](on):
         with tocache.enabled(on.pipe, variant.method):
             made = drawn()
         distances = perceptual_distance(made, references)
@@ -217,7 +219,7 @@ def rows() -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo:text", choices=("demo:class", "demo:text"))
-    parser.add_argument("--study", nargs="*", default=STUDIES, choices=STUDIES)
+    parser.add_argument("--study", nargs="*", default=list(STUDIES), choices=list(STUDIES))
     parser.add_argument("--pictures", type=int, default=16)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--read", action="store_true", help="draw the rows that are there, measure nothing")

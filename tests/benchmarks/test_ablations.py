@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -14,20 +13,13 @@ import matplotlib.image
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ROOT / "benchmarks"
-PARTS = ("ablations", "ablation_plots", "queries")
 EQUAL = ("weights", "interval", "attention", "share")  # studies whose settings all have the same FLOPs
 
 
 @pytest.fixture(scope="module")
-def ablations() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        yield importlib.import_module("ablations")
-    finally:
-        sys.path.remove(str(SCRIPTS))
-        for name in PARTS:
-            sys.modules.pop(name, None)
+def ablations(script: Any) -> Iterator[ModuleType]:
+    with script("ablations") as module:
+        yield module
 
 
 @pytest.fixture(scope="module", params=["demo:text", "demo:class"])
@@ -36,7 +28,7 @@ def subject(request: pytest.FixtureRequest, ablations: ModuleType) -> Any:
 
 
 def settings(ablations: ModuleType, subject: Any, study: str) -> list[Any]:
-    return list(getattr(ablations, study)(subject))
+    return list(ablations.STUDIES[study](subject))
 
 
 @pytest.mark.parametrize("study", EQUAL)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,20 +16,13 @@ import tocache
 from tocache.models.architectures import ARCHITECTURES
 from tocache.presets import presets_of
 
-SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 Run = Callable[..., list[dict[str, str]]]
 
 
 @pytest.fixture(scope="module")
-def gpu() -> Iterator[ModuleType]:
-    """The script as a module; it finds its parts beside it."""
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        yield importlib.import_module("gpu")
-    finally:
-        sys.path.remove(str(SCRIPTS))
-        for name in [name for name in sys.modules if name == "gpu" or name.partition(".")[0] == "on_gpu"]:
-            del sys.modules[name]
+def gpu(script: Any) -> Iterator[ModuleType]:
+    with script("gpu") as module:
+        yield module
 
 
 @pytest.fixture
