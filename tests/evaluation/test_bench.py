@@ -7,8 +7,9 @@ import math
 import pytest
 
 from tocache.errors import OptionError, UnknownNameError
-from tocache.evaluation.bench import bench
+from tocache.evaluation.bench import Match, bench
 from tocache.evaluation.contenders import OURS, REFERENCE, STEPS
+from tocache.evaluation.results import write_results
 from tocache.methods import METHODS
 
 
@@ -110,6 +111,25 @@ def test_an_interrupted_round_is_left_out(case, saved):
     assert results.interrupted
     assert [row.pictures for row in results.rows] == [1] * 5
     assert {len(values) for metrics in results.by_picture.values() for values in metrics.values()} == {1}
+
+
+def test_pictures_that_are_not_finite_cost_their_own_row_alone(case, saved, monkeypatch, tmp_path):
+    only(case, "dit")
+    model, prompts = saved
+    score = Match._draw
+
+    def draw(self, entry, number):
+        output, *others = score(self, entry, number)
+        if entry.contender.curve == "fora:interval=2" and number == 1:
+            output.images[0, 0] = math.nan
+        return output, *others
+
+    monkeypatch.setattr(Match, "_draw", draw)
+    options = {"methods": "fora:interval=2", "peers": "none", "points": (2.0,), "prompts": prompts, "steps": 10}
+    results = bench(model, **options, batch=1)
+    failed = {row.curve: row.failed for row in results.rows if row.failed}
+    assert failed == {"fora:interval=2": "batch 1 holds numbers that are not finite"}
+    write_results(results, tmp_path / "results")
 
 
 def test_what_cannot_be_asked_is_refused_before_anything_is_loaded(tmp_path):

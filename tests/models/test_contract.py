@@ -15,8 +15,14 @@ from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
 
 import tocache
 from tocache.engine.intercept import plain_class
+from tocache.methods import TAP, DeltaDiT, Early
 
 METHODS = [tocache.ToCa(3, 0.3), tocache.FORA(3)]
+SERVING = [tocache.FORA(2), Early(2), DeltaDiT(2), TAP(2, order=1, warmup=1)]
+NO_REGIONS = ("latte", "ltx-2", "ltx-2.3", "mochi", "ovis-image")
+"""Families in which what blocks add is not one feature."""
+NO_HALVES = ("hunyuan-dit",)
+"""Families in which later blocks read what earlier ones gave."""
 
 
 def attached(pipe: Any) -> list[str]:
@@ -281,6 +287,36 @@ class TestFamilyContract:
             case.draw(pipe, num_inference_steps=9)
         tocache.enable(pipe, tmp_path / "plan.json", resample=True)
         assert torch.isfinite(case.draw(pipe, num_inference_steps=9)).all()
+
+    @pytest.mark.parametrize("method", SERVING, ids=lambda m: m.name)
+    def test_what_is_served_is_what_was_computed_where_nothing_has_changed(self, case, method):
+        pipe = case.make(dtype=torch.float64)
+        inputs: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        handle = pipe.transformer.register_forward_pre_hook(
+            lambda _, args, kwargs: inputs.append((args, kwargs)), with_kwargs=True
+        )
+        case.draw(pipe)
+        handle.remove()
+        args, kwargs = inputs[3]
+
+        def repeated() -> torch.Tensor:
+            tocache.enable(pipe.transformer, method)
+            given = []
+            with torch.no_grad(), tocache.run(pipe.transformer, timesteps=9, cfg=None) as run:
+                for _ in range(9):
+                    given.append(one_tensor(pipe.transformer(*args, **kwargs)[0]))
+                    run.step()
+            return torch.stack(given)
+
+        plain = one_tensor(pipe.transformer(*args, **kwargs)[0]).detach()
+        spans = method.name in ("delta-dit", "tap")
+        if (spans and case.name in NO_REGIONS) or (method.name == "delta-dit" and case.name in NO_HALVES):
+            with pytest.raises((tocache.OptionError, tocache.PlanError), match=r"not allowed|may not be served"):
+                repeated()
+            return
+        served = repeated()
+        assert tocache.report(pipe.transformer).steps_by_kind["full"] < 9
+        torch.testing.assert_close(served, plain.expand_as(served), rtol=1e-4, atol=1e-4)
 
     def test_a_foreign_loop_is_computed_whole_and_warned_of_once(self, case):
         pipe = case.make()

@@ -12,6 +12,7 @@ from PIL import Image
 
 import tocache
 from tocache.demo import random_video_pipeline
+from tocache.methods import TAP, DeltaDiT, Early
 from tocache.models.registry import family_of
 from tocache.opensora import RFlowScheduler
 from tocache.opensora.block import modulated
@@ -49,6 +50,24 @@ def test_a_given_frame_is_kept_under_the_cache(pipe: Any, picture: Image.Image, 
     assert tocache.report(pipe).overruled == 0
     assert torch.equal(cached[:, :, 0], plain[:, :, 0])
     assert not torch.equal(cached[:, :, 1:], plain[:, :, 1:])
+
+
+@pytest.mark.parametrize("method", [Early(2), DeltaDiT(2, turn=0.0), DeltaDiT(2, turn=1.0), TAP(2)], ids=str)
+def test_spans_of_pairs_of_blocks_give_what_they_gave(method: tocache.Method) -> None:
+    """Blocks of the two stacks take turns, so what one stack's add is nothing by itself."""
+    pipe = random_video_pipeline(depth=4)
+    inputs: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    handle = pipe.transformer.register_forward_pre_hook(lambda *seen: inputs.append(seen[1:]), with_kwargs=True)
+    draw(pipe)
+    handle.remove()
+    args, kwargs = inputs[3]
+    plain = pipe.transformer(*args, **kwargs)[0].detach()
+    tocache.enable(pipe.transformer, method)
+    with torch.no_grad(), tocache.run(pipe.transformer, timesteps=STEPS, cfg=None) as run:
+        for _ in range(STEPS):
+            torch.testing.assert_close(pipe.transformer(*args, **kwargs)[0], plain, rtol=1e-4, atol=1e-5)
+            run.step()
+    assert tocache.report(pipe.transformer).speedup > 1.2
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["text", "image"])

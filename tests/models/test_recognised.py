@@ -15,6 +15,7 @@ from torch import nn
 
 import tocache
 from tocache.demo.random_weights import fill_body, seeded
+from tocache.methods import Early
 from tocache.models import registry
 from tocache.models.probing import Found, probe
 from tocache.models.recognised import candidates, recognise
@@ -174,6 +175,30 @@ def test_what_is_served_is_what_would_be_computed(toy: Toy, method: Any) -> None
     assert report.flops_computed == report.flops_planned <= report.flops_uncached
     assert "not listed" in str(report.notes)
     assert torch.equal(toy(**inputs())[0], plain)
+
+
+def test_stacks_that_take_turns_are_served_by_their_sub_layers() -> None:
+    """What one of them adds is no feature, for the other adds to it in between."""
+
+    class InTurns(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.others = nn.ModuleList(Block() for _ in range(2))
+
+        def forward(self, x: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor]:
+            for block, other in zip(self.blocks, self.others, strict=True):
+                x = other(block(x, text), text)
+            return (x,)
+
+    with seeded(0):
+        model = InTurns().eval()
+    plain = model(**inputs())[0]
+    output, report = drawn(model, inputs(), Early(2))
+    torch.testing.assert_close(output, plain, rtol=1e-4, atol=1e-5)
+    assert report.flops_computed == report.flops_planned < report.flops_uncached
+    with pytest.raises(tocache.OptionError, match=r"region blocks.* is not allowed.*take turns with others"):
+        drawn(model, inputs(), Early(2, where="stack"))
+    tocache.disable(model)
 
 
 def test_other_shapes_are_probed_and_planned_anew(toy: Toy) -> None:

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tocache.errors import CheckpointError
+from tocache.errors import CheckpointError, OptionError
 from tocache.opensora import OpenSoraPipeline, RFlowScheduler, load_original_vae
 
-from .conftest import SMALL, draw
+from .conftest import SMALL, draw, picture
 
 MINIATURE = {"sample_size": 4, "sample_frames": 9, "sample_fps": 8}
 
@@ -143,6 +144,18 @@ class TestGuidance:
         videos = draw(pipe, ["sea", "two"], seed=[0, 1, 2, 3], num_videos_per_prompt=2)
         assert len(videos) == 4
         torch.testing.assert_close(videos[2:3], draw(pipe, "two", seed=2), rtol=1e-4, atol=1e-4)
+
+    def test_several_videos_of_a_prompt_and_its_picture(self, pipe: Any) -> None:
+        images = [picture(), PIL.Image.new("RGB", (48, 32), (200, 30, 0))]
+        options: dict[str, Any] = {"num_videos_per_prompt": 2, "output_type": "latent"}
+        videos = draw(pipe, ["sea", "two"], seed=[0, 1, 2, 3], image=images, **options)
+        for number in range(4):
+            alone = draw(
+                pipe, ["sea", "two"][number // 2], seed=number, image=images[number // 2], output_type="latent"
+            )
+            torch.testing.assert_close(videos[number : number + 1], alone, rtol=1e-4, atol=1e-4)
+        with pytest.raises(OptionError, match="image holds 4 pictures; allowed: one, or one for each of the 2 prompts"):
+            draw(pipe, ["sea", "two"], seed=[0, 1, 2, 3], image=2 * images, **options)
 
 
 class TestMemory:

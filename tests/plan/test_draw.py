@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from tocache.errors import OptionError
-from tocache.methods import FORA, Uncached
+from tocache.methods import FORA, Early, Uncached
 from tocache.plan import ALL, Plan
-from tocache.plan.draw import LEVELS, draw_png, draw_text, heat, panels, ruler, step_table, steps_per_cell
+from tocache.plan.draw import LEVELS, draw_png, draw_text, heat, panels, ruler, stacks_of, step_table, steps_per_cell
 from tocache.planning import plan_model
 
 
@@ -119,6 +119,18 @@ def test_regions_are_drawn_over_their_blocks() -> None:
     # the sites inside do not run while the region is served
     assert heat(plan)[1, 3] == 0
     assert "region" not in step_table(plan)[0].fresh
+
+
+def test_a_region_of_two_stacks_is_drawn_over_the_blocks_of_both() -> None:
+    plan = plan_model("opensora-1.2-480p-2s", Early(2, warmup=1), steps=10)
+    assert [site.name for site in plan.sites if site.kind == "region"] == ["spatial_blocks+temporal_blocks[0:28]"]
+    assert stacks_of(plan) == ["spatial_blocks", "temporal_blocks"]
+    regions = [panel for panel in panels(plan) if panel.name == "region"]
+    assert [(panel.stack, panel.share.shape) for panel in regions] == [
+        ("spatial_blocks", (10, 28)),
+        ("temporal_blocks", (10, 28)),
+    ]
+    assert set(heat(plan).sum(axis=1)) == {0.0, 56.0}
 
 
 @pytest.mark.parametrize("which", ["dit", "flux"])

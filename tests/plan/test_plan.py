@@ -19,6 +19,16 @@ def plan(anatomy, fresh, *, passes: int = 1, source=None, **policy) -> Plan:
     return Plan((anatomy,) * passes, fresh.copy(), Policy(**policy), "by hand", source)
 
 
+def in_turns(anatomy):
+    """`anatomy` with another stack like its own, each block of it behind its twin."""
+    pairs = []
+    for site, cost in zip(anatomy.sites, anatomy.costs, strict=True):
+        twin = replace(site, name=site.name.replace("blocks", "others"), stack="others")
+        pairs += [(site.block, 0, site, cost), (site.block, 1, twin, cost)]
+    pairs.sort(key=lambda pair: pair[:2])
+    return replace(anatomy, sites=tuple(p[2] for p in pairs), costs=tuple(p[3] for p in pairs))
+
+
 class TestValidation:
     @pytest.mark.parametrize("amount", [17, -2, 4000])
     def test_an_amount_beyond_the_tokens_names_step_pass_and_site(self, toy, amount):
@@ -98,6 +108,38 @@ class TestValidation:
                 toy().with_region("blocks", first, last)
         with pytest.raises(OptionError, match="does not exist"):
             toy().with_region("nowhere", 0, 1)
+
+    def test_a_region_of_stacks_that_take_turns_spans_both(self, toy):
+        anatomy = in_turns(toy())
+        assert anatomy.spans == {"blocks+others": 3}
+        (region,) = (s for s in anatomy.with_region("blocks+others", 1, 2).sites if s.kind == "region")
+        assert region.name == "blocks+others[1:3]"
+        assert {name.split(".")[0] for name in region.inside} == {"blocks", "others"}
+        assert len(region.inside) == 4 * len(toy().sites) // 3
+        with pytest.raises(OptionError, match=r"blocks\[1:3\] does not exist; stacks: blocks\+others \(blocks 0 … 2\)"):
+            anatomy.with_region("blocks", 1, 2)
+
+    def test_stacks_that_take_turns_on_tokens_in_another_order_are_no_region(self, toy):
+        anatomy = in_turns(toy())
+        sites = [replace(s, group="places") if s.stack == "others" else s for s in anatomy.sites]
+        assert "arrange the tokens" in replace(anatomy, sites=tuple(sites)).unfit("blocks+others")
+        with pytest.raises(OptionError, match="is not allowed: blocks that take turns differ"):
+            replace(anatomy, sites=tuple(sites)).with_region("blocks+others", 0, 2)
+
+    def test_stacks_one_behind_the_other_are_regions_of_their_own(self, toy_fused):
+        assert toy_fused().spans == {"double": 1, "single": 2}
+
+    @pytest.mark.parametrize(("first", "last", "allowed"), [(0, 1, False), (0, 3, True), (1, 3, True), (2, 3, True)])
+    def test_a_region_is_not_served_where_a_block_behind_it_reads_within(self, toy, first, last, allowed):
+        anatomy = replace(toy(4), skips={"blocks": ((0, 3),)}).with_region("blocks", first, last)
+        fresh = table(anatomy)
+        plan(anatomy, fresh)
+        fresh[1, :, [site.kind == "region" for site in anatomy.sites]] = 0
+        if allowed:
+            plan(anatomy, fresh)
+        else:
+            with pytest.raises(PlanError, match=r"blocks\[0:2\] may not be served: block 3 reads what block 0 gives"):
+                plan(anatomy, fresh)
 
     def test_a_region_of_streams_that_differ_in_width(self, toy):
         anatomy = toy()

@@ -14,12 +14,12 @@ from PIL import Image
 
 from tocache.demo.random_pipelines import random_class_pipeline
 from tocache.errors import OptionError, UnknownNameError
-from tocache.generation import generate
+from tocache.generation import fingerprint, generate
 from tocache.methods import ToCa, Uncached
 from tocache.samples import Samples
 from tocache.sampling import Prompts, Settings, sample
 from tocache.sampling.batches import seed_of
-from tocache.sampling.drawer import PipelineDrawer, fatal, fingerprint
+from tocache.sampling.drawer import PipelineDrawer, fatal
 from tocache.sampling.drawn import encode
 
 from .nothing import bytes_of

@@ -66,6 +66,17 @@ def test_webdataset_shards(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels, Nothing().picture("prompt 21", 21))
 
 
+def test_shards_of_another_packing_are_not_left_beside_new_ones(tmp_path: Path) -> None:
+    """Who reads all of a folder's shards would read pictures twice."""
+    draw(tmp_path / "s", prompts(25))
+    pack(tmp_path / "s", tmp_path / "packed", shard=10)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "packed").iterdir()}
+    with pytest.raises(OptionError, match=r"packed holds 000002\.tar, which is no shard of this packing"):
+        pack(tmp_path / "s", tmp_path / "packed", shard=20)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "packed").iterdir()} == before
+    assert len(pack(tmp_path / "s", tmp_path / "packed", shard=10).files) == 3
+
+
 def test_classes_of_webdataset_shards_are_numbers(tmp_path: Path) -> None:
     draw(tmp_path / "s", Prompts((207,)), num=3)
     with tarfile.open(pack(tmp_path / "s", tmp_path / "packed").files[0]) as tar:

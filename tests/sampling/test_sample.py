@@ -87,8 +87,16 @@ class TestFolder:
         assert Samples(tmp_path / "parts").asked == 13
         draw(tmp_path / "parts", format=format, num=NUM)
         assert bytes_of(tmp_path / "parts") == bytes_of(tmp_path / "whole")
-        with pytest.raises(SamplesError, match=r"holds picture 13 already: --num may be raised, but not lowered to 13"):
+        with pytest.raises(OptionError, match=rf"was begun for {NUM} pictures: --num may be raised, but not lowered"):
             draw(tmp_path / "parts", format=format, num=13)
+
+    def test_asks_for_no_fewer_although_so_many_are_not_drawn_yet(self, tmp_path: Path, format: str) -> None:
+        assert draw(tmp_path, Stopping(1, KeyboardInterrupt()), format=format).interrupted
+        assert Samples(tmp_path).recorded == 4
+        before = bytes_of(tmp_path)
+        with pytest.raises(OptionError, match="may be raised, but not lowered to 13"):
+            draw(tmp_path, format=format, num=13)
+        assert bytes_of(tmp_path) == before
 
     def test_what_was_deleted_is_drawn_anew(self, tmp_path: Path, format: str) -> None:
         draw(tmp_path, format=format)

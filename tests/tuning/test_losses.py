@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 import torch
 
@@ -27,6 +29,13 @@ def test_the_judges_distance_is_the_benchmarks():
 
 def test_the_loss_of_pixels_is_the_square_of_the_mean_root():
     assert loss(PIXELS, [0.01, 0.09]) == pytest.approx(((0.1 + 0.3) / 2) ** 2)
+
+
+@pytest.mark.parametrize("measure", [JUDGE, PIXELS])
+def test_a_picture_that_is_not_finite_is_the_worst_there_is(measure):
+    broken = pictures()
+    broken[1, 0, 5, 5] = torch.nan
+    assert loss(measure, distances(measure, broken, pictures(seed=1))) == inf
 
 
 def test_equal_pictures_lose_nothing_and_small_ones_have_no_ssim():

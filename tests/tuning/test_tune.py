@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,16 @@ def test_the_fastest_plan_holds_the_loss(found, tiny):
     assert faster.ratio >= tuned.ratio
 
 
+def test_other_weights_do_not_go_on_with_what_was_measured(found, tiny, tmp_path):
+    shutil.copytree(tiny[0], tmp_path / "model")
+    memo = tmp_path / "plan.trials"
+    tune(tmp_path / "model", TWICE, prompts=tiny[1], memo=memo, **SMALL | {"trials": 1})
+    weights = tmp_path / "model" / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    with pytest.raises(OptionError, match="weights"):
+        tune(tmp_path / "model", TWICE, prompts=tiny[1], memo=memo, **SMALL | {"trials": 1})
+
+
 def test_a_loss_that_nothing_holds_is_refused_with_the_least(tiny, found):
     with pytest.raises(OptionError, match="with one step of 12 reused the loss is"):
         tune(tiny[0], Goal(max_loss=1e-30, by="flops"), prompts=tiny[1], memo=found[1], **SMALL)
@@ -174,6 +185,7 @@ def test_a_killed_tuning_loses_one_measurement_at_most_and_ends_as_if_it_had_not
     [
         ({"goal": Goal(speedup=13.0, by="flops")}, "with 12 steps: up to 12"),
         ({"trials": 0}, "trials=0"),
+        ({"steps": 1, "goal": Goal(max_loss=0.1, by="flops")}, "steps=1 is not allowed; allowed: 2 or more"),
         ({"against": ("toka",)}, "did you mean 'toca'"),
     ],
 )

@@ -18,12 +18,14 @@ BlockHandler = Callable[[PassRun, Call, tuple[Any, ...], dict[str, Any]], Any]
 
 
 class RegionLayer:
-    """One region: while it is served its blocks do not run, and the last one adds the cached residual."""
+    """One region: while it is served its blocks do not run, and the last one adds the cached residual.
 
-    def __init__(self, site: Site, stack: Stack, blocks: list[torch.nn.Module]) -> None:
+    `blocks` are in running order, each with the stack that it is of.
+    """
+
+    def __init__(self, site: Site, blocks: list[tuple[Stack, torch.nn.Module]]) -> None:
         self.name = site.name
-        self.streams = stack.streams
-        self.signature = inspect.signature(plain_class(blocks[0]).forward)
+        self.takes = [(inspect.signature(plain_class(block).forward), stack.streams) for stack, block in blocks]
         self.last = len(blocks) - 1
         self.served = False
         self.before: list[torch.Tensor] = []
@@ -40,11 +42,11 @@ class RegionLayer:
         i = run.index[self.name]
         if position == 0:
             self.served = run.amount(i) != ALL
-            self.before = self._inputs(call, args, kwargs)
+            self.before = self._inputs(position, args, kwargs)
         if not self.served:
             output = call(*args, **kwargs)
             return self._remember(run, i, output) if position == self.last else output
-        streams = self._inputs(call, args, kwargs)
+        streams = self._inputs(position, args, kwargs)
         if position == self.last:
             # not onto what this block was given: what others add between the blocks (a ControlNet's residuals) is in
             # the cached residual already
@@ -68,6 +70,7 @@ class RegionLayer:
         other = tuple(None if a is None else b + part for a, b, part in zip(after, before, parts, strict=True))
         return other if isinstance(output, tuple) else other[0]
 
-    def _inputs(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
-        arguments: Mapping[str, Any] = self.signature.bind(None, *args, **kwargs).arguments
-        return [arguments[name] for name in self.streams]
+    def _inputs(self, position: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+        signature, streams = self.takes[position]
+        arguments: Mapping[str, Any] = signature.bind(None, *args, **kwargs).arguments
+        return [arguments[name] for name in streams]

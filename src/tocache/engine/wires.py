@@ -15,7 +15,7 @@ from tocache.engine.regions import BlockHandler, RegionLayer
 from tocache.engine.visit import ModuleHandler
 from tocache.engine.wiring import Conditioned, Family, TokenWise
 from tocache.errors import AttachError
-from tocache.plan.anatomy import REGION
+from tocache.plan.anatomy import REGION, TURNS
 from tocache.plan.plan import Plan
 
 
@@ -88,8 +88,10 @@ class Wires:
                 release(self._wired.pop((number, path)))
         self._regions = {}
         for site in regions:
-            paths = [f"{site.stack}.{b}" for b in range(site.block, site.block + site.span)]
-            layer = RegionLayer(site, stacks[site.stack], [self._module(path) for path in paths])
+            numbers = range(site.block, site.block + site.span)
+            within = [(stacks[stack], f"{stack}.{b}") for b in numbers for stack in site.stack.split(TURNS)]
+            paths = [path for _, path in within]
+            layer = RegionLayer(site, [(stack, self._module(path)) for stack, path in within])
             for position, path in enumerate(paths):
                 self._regions[path] = partial(self.callers.block, layer.handler(position))
         self.put_up()

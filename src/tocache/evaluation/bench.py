@@ -33,6 +33,7 @@ from tocache.reports import Report
 POINTS = (2.0, 3.0, 5.0)
 COUNTED = 4
 """Batches on which the FLOPs of an adaptive contender are counted; of the others one batch tells all."""
+_NOT_FINITE = "holds numbers that are not finite"
 
 Tell = Callable[[str, int, int], None]
 """Is told what is done, how many of how many pieces of work are behind."""
@@ -249,6 +250,13 @@ class Match:
             if seconds.loop is not None:
                 entry.loops.append((number, seconds.loop))
         pictures = pictures_of(output)
+        if not pictures.isfinite().all():
+            if entry is self.reference:
+                raise OptionError(
+                    f"batch {number} of the uncached model {_NOT_FINITE}: there is nothing to compare with"
+                )
+            entry.failed = f"batch {number} {_NOT_FINITE}"
+            return None
         entry.pictures += len(pictures)
         self.scorer.score(entry.scores, tasks, pictures, references)
         return pictures

@@ -2,6 +2,7 @@
 
 from tocache.generation.comparison import draw_comparison, freshness, side_by_side
 from tocache.generation.draw import DEFAULT_MODEL, generate, load_pipeline
+from tocache.generation.fingerprint import fingerprint
 from tocache.generation.result import Generated, caption, psnr
 from tocache.generation.runs import Progress, makes_videos
 
@@ -11,6 +12,7 @@ __all__ = [
     "Progress",
     "caption",
     "draw_comparison",
+    "fingerprint",
     "freshness",
     "generate",
     "load_pipeline",

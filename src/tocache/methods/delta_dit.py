@@ -38,13 +38,12 @@ class DeltaDiT(Method):
 
     def plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
         front: set[str] = set()
-        for site in {site.stack: site for site in anatomies[0].sites}.values():
-            count = site.depth // 2 if self.blocks is None else self.blocks
-            allowed = f"1 … {site.depth // 2}, half of {site.stack}"
-            check("blocks", count, 1 <= count <= site.depth // 2, allowed)
-            for first in (0, site.depth - count):
-                anatomies = [anatomy.with_region(site.stack, first, first + count - 1) for anatomy in anatomies]
-            front.add(f"{site.stack}[0:{count}]")
+        for span, depth in anatomies[0].spans.items():
+            count = depth // 2 if self.blocks is None else self.blocks
+            check("blocks", count, 1 <= count <= depth // 2, f"1 … {depth // 2}, half of {span}")
+            for first in (0, depth - count):
+                anatomies = [anatomy.with_region(span, first, first + count - 1) for anatomy in anatomies]
+            front.add(f"{span}[0:{count}]")
         fresh = np.full((steps, len(anatomies), len(anatomies[0].sites)), ALL, dtype=np.int32)
         step = np.arange(steps)
         between, late = step % self.interval != 0, step >= self.turn * steps

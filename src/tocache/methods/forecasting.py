@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tocache.methods.base import Method, check, check_interval, is_number
-from tocache.plan.anatomy import REGION, Anatomy
+from tocache.plan.anatomy import REGION, TURNS, Anatomy
 from tocache.plan.plan import ALL, Plan, Table
 from tocache.plan.policy import CLOCKS, Policy
 from tocache.plan.schedule import Every, Schedule
@@ -161,11 +161,12 @@ def served_between(
     Raises OptionError for where="stack" as `Anatomy.with_region` does.
     """
     anatomies = list(anatomies)
-    stacks = {} if where == "sublayers" else {site.stack: site for site in anatomies[0].sites}
+    spans = {} if where == "sublayers" else dict(anatomies[0].spans)
     if where is None:
-        stacks = {name: site for name, site in stacks.items() if not anatomies[0].unfit(name)}
-    for site in stacks.values():
-        anatomies = [anatomy.with_region(site.stack, 0, site.depth - 1) for anatomy in anatomies]
+        spans = {span: depth for span, depth in spans.items() if not anatomies[0].unfit(span)}
+    for span, depth in spans.items():
+        anatomies = [anatomy.with_region(span, 0, depth - 1) for anatomy in anatomies]
+    stacks = {stack for span in spans for stack in span.split(TURNS)}
     fresh = np.full((steps, len(anatomies), len(anatomies[0].sites)), ALL, dtype=np.int32)
     for i, site in enumerate(anatomies[0].sites):
         if site.kind == REGION or site.stack not in stacks:

@@ -50,11 +50,12 @@ class TAP(Method):
     def plan(self, anatomies: Sequence[Anatomy], steps: int) -> Plan:
         schedule = Every(self.interval, self.warmup)
         served = {}  # by name of the region
-        for site in {site.stack: site for site in anatomies[0].sites}.values():
-            check("probe", self.probe, self.probe < site.depth, f"1 … {site.depth - 1}, all blocks but one")
-            for first, last in ((0, self.probe - 1), (self.probe, site.depth - 1)):
-                anatomies = [anatomy.with_region(site.stack, first, last) for anatomy in anatomies]
-            served[f"{site.stack}[{self.probe}:{site.depth}]"] = ~schedule.full(steps, site)
+        site = anatomies[0].sites[0]  # whichever: `Every` treats all alike
+        for span, depth in anatomies[0].spans.items():
+            check("probe", self.probe, self.probe < depth, f"1 … {depth - 1}, all blocks but one")
+            for first, last in ((0, self.probe - 1), (self.probe, depth - 1)):
+                anatomies = [anatomy.with_region(span, first, last) for anatomy in anatomies]
+            served[f"{span}[{self.probe}:{depth}]"] = ~schedule.full(steps, site)
         fresh = np.full((steps, len(anatomies), len(anatomies[0].sites)), ALL, dtype=np.int32)
         for name, between in served.items():
             fresh[between, :, anatomies[0].index[name]] = 0

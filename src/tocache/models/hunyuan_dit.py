@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tocache.models.base import itemsize_of, patched, unpublished
 from tocache.models.separable import Module, Separable
 from tocache.models.stacked import Blocks, Stacked
-from tocache.plan.anatomy import MLP, UNCOND_COND, Pass
+from tocache.plan.anatomy import MLP, UNCOND_COND, Anatomy, Pass
 
 HUNYUAN_DIT = unpublished("hunyuan-dit", MLP)
 BLOCK = Separable(Module("attn1", "norm1"), Module("ff", "norm3"), cross=Module("attn2", "norm2"), rotated=True)
@@ -30,6 +31,11 @@ class HunyuanDiT(Stacked):
         rows, grid = patched(transformer, arguments["hidden_states"])
         text = sum(arguments[f"encoder_hidden_states{which}"].shape[1] for which in ("", "_t5"))
         return Pass(rows, {"image": grid[0] * grid[1]}, grid, itemsize=itemsize_of(transformer), context=text)
+
+    def anatomy(self, transformer: Any, shape: Pass) -> Anatomy:
+        depth = len(transformer.blocks)
+        long = tuple((b, depth - 1 - b) for b in range(depth // 2 - 1))
+        return replace(super().anatomy(transformer, shape), skips={"blocks": long})
 
     def usual(self, transformer: Any) -> Pass:
         config = transformer.config

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -70,8 +72,12 @@ def probe(transformer: Any, paths: Sequence[str], arguments: Mapping[str, Any]) 
 
 @contextmanager
 def single_streams(transformer: Any, stacks: Iterable[str]) -> Iterator[set[str]]:
-    """While a forward runs: those of `stacks` whose first block gives one tensor, like its first argument."""
+    """While a forward runs: those of `stacks` whose first block gives one tensor, like its first argument.
+
+    Left out when it is over are those between whose blocks another one's ran.
+    """
     found: set[str] = set()
+    ran: list[str] = []  # the stack of each block, in running order
     handles = []
     for stack in stacks:
 
@@ -80,9 +86,12 @@ def single_streams(transformer: Any, stacks: Iterable[str]) -> Iterator[set[str]
             if isinstance(given, torch.Tensor) and _is_stream(output) and output.shape == given.shape:
                 found.add(stack)
 
-        handles.append(transformer.get_submodule(stack)[0].register_forward_hook(note, with_kwargs=True))
+        blocks = transformer.get_submodule(stack)
+        handles.append(blocks[0].register_forward_hook(note, with_kwargs=True))
+        handles += [block.register_forward_hook(lambda *_, stack=stack: ran.append(stack)) for block in blocks]
     try:
         yield found
+        found -= {stack for stack, spells in Counter(stack for stack, _ in groupby(ran)).items() if spells > 1}
     finally:
         for handle in handles:
             handle.remove()

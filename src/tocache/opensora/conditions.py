@@ -46,19 +46,22 @@ def give_frames(
     vae: Any,
     total: int,
     generator: torch.Generator | list[torch.Generator] | None = None,
+    repeated: int = 1,
 ) -> FrameMask | None:
     """Writes the frames that are given into `latents` (B, C, T, h, w); says which those are, None where there are none.
 
-    image       a first frame for all rows, one for each, or None
+    image       a first frame for all rows, one for each prompt, or None
     conditions  further frames, the same in every row
     size        (height, width) in pixels, which the frames are made to fill
     vae         an AutoencoderKLOpenSora; it draws its latents from `generator`
     total       what time 1 is called
+    repeated    rows of each prompt, which stand one behind the other
 
-    Raises OptionError for anything but pictures, another number of them than rows, and a place outside of the video.
+    Raises OptionError for anything but pictures, another number of them than prompts, and a place outside of the video.
     """
     rows = len(latents)
-    first = [[FrameCondition(frames=one)] for one in _per_row(image, rows)] if image is not None else [[]] * rows
+    images = [] if image is None else _per_row(image, rows // repeated, repeated)
+    first = [[FrameCondition(frames=one)] for one in images] or [[]] * rows
     if not any(first) and not conditions:
         return None
     edit = torch.ones(rows, latents.shape[2], device=latents.device)
@@ -91,14 +94,16 @@ def place(latents: Tensor, row: int, condition: FrameCondition, encoded: Tensor,
     mask[row, start : start + count] = condition.edit
 
 
-def _per_row(value: Any, rows: int) -> list[Any]:
-    """A picture for each row of the batch: one for all, or a list of as many. Raises OptionError."""
+def _per_row(value: Any, prompts: int, repeated: int) -> list[Any]:
+    """A picture for each row of the batch: one for all, or a list with one for each prompt. Raises OptionError."""
     if _is_picture(value):
-        return [value] * rows
+        return [value] * (prompts * repeated)
     pictures = _pictures(value)
-    if len(pictures) != rows:
-        raise OptionError(f"image holds {len(pictures)} pictures; allowed: one, or one for each of the {rows} prompts")
-    return pictures
+    if len(pictures) != prompts:
+        raise OptionError(
+            f"image holds {len(pictures)} pictures; allowed: one, or one for each of the {prompts} prompts"
+        )
+    return [picture for picture in pictures for _ in range(repeated)]
 
 
 def _pictures(value: Any) -> list[Any]:

@@ -205,9 +205,8 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]
             clean_caption=clean_caption,
         )
         latents = self.prepare_latents(len(captions), frames, size, generator, latents)
-        frame_mask = give_frames(
-            latents, image, conditions, size, self.vae, self.scheduler.config.num_train_timesteps, generator
-        )
+        total = self.scheduler.config.num_train_timesteps
+        frame_mask = give_frames(latents, image, conditions, size, self.vae, total, generator, num_videos_per_prompt)
         told = self._conditioning(captions, caption_mask, frames, size, fps)
         times = self._times(num_inference_steps, frames, size)
         with self.progress_bar(total=self._num_timesteps) as bar:

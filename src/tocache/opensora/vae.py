@@ -40,10 +40,14 @@ class SpatialAutoencoder(nn.Module):
         super().__init__()
         self.module: Any = AutoencoderKL(**settings)
         self.scaling = scaling
+        self.pixels: int = 2 ** (len(settings["block_out_channels"]) - 1)  # of a side that become one
         self.frames_at_once: int | None = 4
 
     def encode(self, video: Tensor, generator: Generator, sample: bool) -> Tensor:
         """(B, 3, T, H, W) in −1 … 1 → (B, latent channels, T, H / 8, W / 8)."""
+        if self.module.use_tiling:  # a last tile of nothing but pixels that are left over would be too small
+            height, width = (side // self.pixels * self.pixels for side in video.shape[-2:])
+            video = video[..., :height, :width]
         moments = self._by_frame(video, lambda frames: self.module.encode(frames).latent_dist.parameters)
         mean = moments[:, : moments.shape[1] // 2]
         noise = randn_tensor(mean.shape, generator, video.device, mean.dtype) if sample else None
@@ -105,7 +109,7 @@ class AutoencoderKLOpenSora(LoadedWhole, ModelMixin, ConfigMixin):  # type: igno
     @property
     def pixels_per_latent(self) -> int:
         """Pixels of a side that become one."""
-        return int(2 ** (len(self.config.spatial["block_out_channels"]) - 1))
+        return int(self.spatial_vae.pixels)
 
     @property
     def frames_at_once(self) -> int | None:

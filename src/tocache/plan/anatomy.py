@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from tocache.errors import OptionError
 
@@ -17,6 +18,8 @@ KINDS = (SELF_ATTENTION, TEMPORAL_ATTENTION, CROSS_ATTENTION, MLP, PARALLEL, REG
 
 JOINT = "joint"  # the group of a stream in which the text stands before the image
 IMAGE_FIRST = "image, text"  # and of one in which it stands behind
+
+TURNS = "+"  # between the names of stacks whose blocks take turns
 
 # The order of the two halves of a batch that classifier-free guidance doubled.
 COND_UNCOND = "cond,uncond"
@@ -34,7 +37,7 @@ class Site:
     name: str  # the module's path in the transformer, with "[group]" where it serves several groups
     kind: str  # one of KINDS
     group: str  # token group: "image", "text", JOINT, IMAGE_FIRST
-    stack: str  # the list of blocks that holds it
+    stack: str  # the list of blocks that holds it; of a region, the name of its span
     block: int  # index within that stack
     depth: int  # how many blocks that stack has
     width: int  # channels of the cached feature
@@ -42,7 +45,7 @@ class Site:
     self_map: str | None = None  # the self-attention site whose map can rank this site's tokens
     cross_map: str | None = None  # the cross-attention site whose map can
     inside: tuple[str, ...] = ()  # the sites that do not run while this one is served
-    span: int = 1  # of a region: how many blocks it covers
+    span: int = 1  # of a region: how many blocks it covers, of each of its stacks
     pairs: int = 0  # channels of the keys and values that computing single tokens of an attention needs
     counted: str | None = None  # the group whose tokens budgets count here, where this one's may be padding
 
@@ -91,6 +94,8 @@ class Anatomy:
     ahead: int = field(default=0, compare=False)  # of these, what can be read once for all steps of a run
     # stacks whose blocks hand on streams that are not known well enough to stand for a block
     apart: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    # by stack, of its blocks those that read what an earlier one gave, beside the stream: (the earlier, the reader)
+    skips: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict, repr=False, compare=False)
     # the times of the run's steps, falling, as the scheduler gives them; empty before a run and where they do not fall
     times: tuple[float, ...] = field(default=(), repr=False, compare=False)
     index: Mapping[str, int] = field(init=False, repr=False, compare=False)
@@ -102,26 +107,47 @@ class Anatomy:
         """Tokens per row at `site`."""
         return self.shape.tokens[site.group]
 
-    def with_region(self, stack: str, first: int, last: int) -> Anatomy:
-        """The same model with the residual of blocks `first` … `last` of `stack` as one more site, before its blocks.
+    @cached_property
+    def spans(self) -> Mapping[str, int]:
+        """What regions are made of, with its number of blocks: a stack, or all those whose blocks take turns.
 
-        Raises OptionError where the stack does not exist, has no such blocks, or is `unfit`.
+        What the blocks of one stack add to the stream is no feature where others add to it in between.
         """
-        inside = [s for s in self.sites if s.stack == stack and s.kind != REGION and first <= s.block <= last]
-        if not inside or not 0 <= first <= last < inside[0].depth:
-            stacks = ", ".join(sorted({f"{s.stack} (blocks 0 … {s.depth - 1})" for s in self.sites}))
-            raise OptionError(f"region {stack}[{first}:{last + 1}] does not exist; stacks: {stacks}")
-        if unfit := self.unfit(stack):
-            raise OptionError(
-                f"region {stack}[{first}:{last + 1}] is not allowed: {unfit}; "
-                f"allowed for {self.model}: methods without regions"
-            )
-        groups = {s.group for s in self.sites if s.stack == stack}
+        spans: list[list[str]] = []
+        depths = {site.stack: site.depth for site in self._blocks}
+        end = -1
+        for stack in depths:
+            at = [i for i, site in enumerate(self._blocks) if site.stack == stack]
+            if at[0] < end:
+                spans[-1].append(stack)
+            else:
+                spans.append([stack])
+            end = max(end, at[-1])
+        return {TURNS.join(span): max(depths[stack] for stack in span) for span in spans}
+
+    @property
+    def _blocks(self) -> list[Site]:
+        """The sites within blocks, in running order."""
+        return [site for site in self.sites if site.kind != REGION]
+
+    def with_region(self, span: str, first: int, last: int) -> Anatomy:
+        """The same model with the residual of blocks `first` … `last` of `span` as one more site, before its blocks.
+
+        Raises OptionError where the span does not exist, has no such blocks, or is `unfit`.
+        """
+        name = f"region {span}[{first}:{last + 1}]"
+        inside = [s for s in self._blocks if s.stack in span.split(TURNS) and first <= s.block <= last]
+        if not inside or not 0 <= first <= last < self.spans.get(span, 0):
+            spans = ", ".join(sorted(f"{name} (blocks 0 … {depth - 1})" for name, depth in self.spans.items()))
+            raise OptionError(f"{name} does not exist; stacks: {spans}")
+        if unfit := self.unfit(span):
+            raise OptionError(f"{name} is not allowed: {unfit}; allowed for {self.model}: methods without regions")
+        groups = {s.group for s in self._blocks if s.stack in span.split(TURNS)}
         region = Site(
-            name=f"{stack}[{first}:{last + 1}]",
+            name=f"{span}[{first}:{last + 1}]",
             kind=REGION,
             group=inside[0].group if len(groups) == 1 else JOINT,
-            stack=stack,
+            stack=span,
             block=first,
             depth=inside[0].depth,
             width=inside[0].width,
@@ -133,14 +159,17 @@ class Anatomy:
         sites = (*self.sites[:at], region, *self.sites[at:])
         return replace(self, sites=sites, costs=(*self.costs[:at], Cost(0, 0), *self.costs[at:]))
 
-    def unfit(self, stack: str) -> str:
-        """Why the residual of blocks of `stack` cannot be one feature; "" where it can."""
-        inside = [site for site in self.sites if site.stack == stack]
+    def unfit(self, span: str) -> str:
+        """Why the residual of blocks of `span` cannot be one feature; "" where it can."""
+        stacks = span.split(TURNS)
+        inside = [site for site in self._blocks if site.stack in stacks]
         widths = sorted({site.width for site in inside})
         if len(widths) > 1:
             return f"its streams are {' and '.join(map(str, widths))} channels wide, a feature has one width"
-        if stack in self.apart:
-            return "its blocks hand on several streams, in an order that is not known"
+        if self.apart.intersection(stacks):
+            return "its blocks hand on several streams, in an order that is not known, or take turns with others"
+        if len({(site.depth, *sorted({s.group for s in inside if s.stack == site.stack})) for site in inside}) > 1:
+            return "blocks that take turns differ in number, or in how they arrange the tokens"
         return ""
 
     def counted(self, site: Site) -> int:

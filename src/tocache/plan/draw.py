@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocache.errors import OptionError
-from tocache.plan.anatomy import REGION, Site
+from tocache.plan.anatomy import REGION, TURNS, Site
 from tocache.plan.cost import flops_by_site, flops_planned, flops_uncached
 from tocache.plan.plan import ALL, Plan
 
@@ -69,7 +69,8 @@ def panels(plan: Plan) -> list[Panel]:
     """The share of fresh tokens by kind of site, in running order; a region has one of its own."""
     groups: dict[tuple[str, str], list[int]] = {}
     for i, site in enumerate(plan.sites):
-        groups.setdefault((site.stack, _kind_name(plan, site)), []).append(i)
+        for stack in site.stack.split(TURNS):
+            groups.setdefault((stack, _kind_name(plan, site)), []).append(i)
     share = _shares(plan)
     drawn = []
     for (stack, name), members in groups.items():
@@ -83,7 +84,7 @@ def panels(plan: Plan) -> list[Panel]:
 
 def stacks_of(plan: Plan) -> list[str]:
     """The stacks of blocks in running order."""
-    return list(dict.fromkeys(site.stack for site in plan.sites))
+    return list(dict.fromkeys(stack for site in plan.sites for stack in site.stack.split(TURNS)))
 
 
 def draw_text(plan: Plan, width: int, rows: int = 12) -> list[TextRow]:

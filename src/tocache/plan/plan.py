@@ -106,9 +106,9 @@ class Plan:
 
     @cached_property
     def probes(self) -> dict[str, int]:
-        """By stack, the region that every step computes, to see for each token which forecast is the best one now.
+        """By span, the region that every step computes, to see for each token which forecast is the best one now.
 
-        Empty unless the policy is adaptive. It begins the stack; the stack's other regions are served by its word.
+        Empty unless the policy is adaptive. It begins the span; the span's other regions are served by its word.
         """
         always = (self.fresh == ALL).all(axis=(0, 1))
         regions = [i for i, site in enumerate(self.sites) if site.kind == REGION and site.block == 0 and always[i]]
@@ -228,7 +228,12 @@ def _validate(plan: Plan) -> None:
 
 def _validate_regions(plan: Plan) -> None:
     taken: dict[str, str] = {}
-    for site in plan.sites:
+    for i, site in enumerate(plan.sites):
+        for giver, reader in plan.anatomies[0].skips.get(site.stack, ()) if site.kind == REGION else ():
+            if site.block <= giver < site.block + site.span <= reader and (plan.fresh[:, :, i] == 0).any():
+                raise PlanError(
+                    f"{site.name} may not be served: block {reader} reads what block {giver} gives when it is computed"
+                )
         for name in site.inside:
             if name not in plan.anatomies[0].index:
                 raise PlanError(f"{site.name} encloses {name!r}, which is no site")
@@ -261,9 +266,8 @@ def _refuse(plan: Plan, p: int, bad: NDArray[np.bool_], rule: str) -> None:
 
 def _with_regions(anatomy: Anatomy, sites: Sequence[Site]) -> Anatomy:
     """`anatomy` with the regions among `sites` that it does not have yet."""
-    stacks = {site.stack: site.depth for site in anatomy.sites}
     for site in sites:
-        fits = site.block + site.span <= stacks.get(site.stack, 0)
+        fits = site.block + site.span <= anatomy.spans.get(site.stack, 0)
         if site.kind == REGION and site.name not in anatomy.index and fits:
             anatomy = anatomy.with_region(site.stack, site.block, site.block + site.span - 1)
     return anatomy

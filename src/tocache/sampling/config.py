@@ -50,10 +50,19 @@ def locked(root: Path) -> Iterator[None]:
         raise SamplesError(f"{root}: another process is writing into it") from error
 
 
-def check_begun(layout: Layout, asked: Mapping[str, Any]) -> None:
-    """Raises OptionError, which names the differences, where a folder was begun with other options than `asked`."""
-    if layout.config.exists():
-        _check_same(layout.root, read_config(layout.config), asked)
+def check_begun(layout: Layout, asked: Mapping[str, Any], num: int) -> None:
+    """Raises OptionError, which names the differences, where a folder was begun with other options than `asked`.
+
+    So it does where it was begun for more than `num` pictures.
+    """
+    if not layout.config.exists():
+        return
+    there = read_config(layout.config)
+    _check_same(layout.root, there, asked)
+    if there["num"] > num:
+        raise OptionError(
+            f"{layout.root} was begun for {there['num']} pictures: --num may be raised, but not lowered to {num}"
+        )
 
 
 def note_config(layout: Layout, asked: Mapping[str, Any], about: Mapping[str, Any], num: int) -> None:

@@ -47,8 +47,8 @@ def pack(
     tell     is told a word, how many pictures are packed, and of how many
 
     Raises SamplesError where `samples` is no such folder, is not finished, or holds a file that is not what the
-    manifest says; OptionError where the output cannot be written, or pictures do not fit into one array. An output that
-    is there is replaced at the end, or not at all; shards one by one.
+    manifest says; OptionError where the output cannot be written, pictures do not fit into one array, or shards of
+    another packing lie there. An output that is there is replaced at the end, or not at all; shards one by one.
     """
     check_count("shard", shard)
     source, target = Samples(samples), Path(output)
@@ -65,7 +65,8 @@ def pack(
             _write_npz(target, checked, count)
             files: tuple[Path, ...] = (target,)
         else:
-            files = tuple(_write_shards(target, checked, shard, source.root))
+            _check_shards(target, source, shard)
+            files = tuple(_write_shards(target, checked, shard))
     except OSError as error:
         raise OptionError(f"{target}: cannot be written: {error.strerror or error}") from error
     return Packed(files, count, source.asked - count)
@@ -109,10 +110,20 @@ def _write_npz(path: Path, pictures: Iterator[tuple[Row, bytes]], count: int) ->
                 member.write(labels.tobytes())
 
 
-def _write_shards(folder: Path, pictures: Iterator[tuple[Row, bytes]], shard: int, root: Path) -> Iterator[Path]:
-    if folder.resolve() == root.resolve() or root.resolve() in folder.resolve().parents:
+def _check_shards(folder: Path, source: Samples, shard: int) -> None:
+    """Raises OptionError where shards may not lie in `folder`, which is made otherwise."""
+    root = source.root.resolve()
+    if folder.resolve() == root or root in folder.resolve().parents:
         raise OptionError(f"{folder} lies in the folder of samples itself; choose another place")
     folder.mkdir(parents=True, exist_ok=True)
+    layout = Layout(folder, shard)
+    ours = {layout.tar(number).name for number in range(layout.shards(source.asked))}
+    others = sorted(path.name for path in folder.glob("*.tar") if path.name not in ours)
+    if others:  # who reads *.tar would read pictures twice
+        raise OptionError(f"{folder} holds {others[0]}, which is no shard of this packing; choose another folder")
+
+
+def _write_shards(folder: Path, pictures: Iterator[tuple[Row, bytes]], shard: int) -> Iterator[Path]:
     layout = Layout(folder, shard)
     for number, group in groupby(pictures, lambda one: layout.shard_of(one[0].index)):
         path = folder / layout.tar(number).name

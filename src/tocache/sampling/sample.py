@@ -105,7 +105,7 @@ def sample(
     }
     layout, began, interrupted = Layout(root, shard), time.perf_counter(), False
     with locked(root):
-        check_begun(layout, asked)
+        check_begun(layout, asked, count)
         tar = format == "tar"
         run = _Run(read_progress(layout, count, tar=tar, retry_skipped=retry_skipped), max_skipped, tell)
         try:

@@ -77,7 +77,7 @@ class Between:
 
 def betweens(anatomies: Sequence[Anatomy]) -> tuple[Between, ...]:
     """Where the search starts for a model; what chooses tokens only where it can compute single ones."""
-    stacks = any(not anatomies[0].unfit(site.stack) for site in anatomies[0].sites)
+    stacks = any(not anatomies[0].unfit(span) for span in anatomies[0].spans)
     coarse = [Between(name) for name in SERVED if stacks or name != LOW]
     fine = [Between(name, "sublayers") for name in (REUSE, LINE) if stacks]  # else they are the coarse ones
     return (*coarse, *fine, *_choosing(REUSE, _scores(anatomies)[:_FREE], anatomies))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from math import inf, isfinite
 
 import numpy as np
 import torch
@@ -37,9 +38,10 @@ def loss(measure: str, values: Sequence[float]) -> float:
     """All pictures as one number.
 
     Of squared errors of pixels not the mean: a few pictures in which something else comes to be would outweigh all
-    others. The judge's distance is bounded.
+    others. The judge's distance is bounded. Infinite where a picture holds numbers that are not finite.
     """
-    return float(np.mean(values) if measure == JUDGE else np.mean(np.sqrt(values)) ** 2)
+    found = float(np.mean(values) if measure == JUDGE else np.mean(np.sqrt(values)) ** 2)
+    return found if isfinite(found) else inf
 
 
 def figures(pictures: Tensor, references: Tensor, measure: str) -> dict[str, list[float]]:

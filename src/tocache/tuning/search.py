@@ -106,10 +106,16 @@ class Search:
         while True:
             new = [one for one in variants(best.between, self.anatomies) if one not in seen]
             seen.update(new)
-            found = self.halved([best, *(start for between in new for start in self._alike(best, between, limit))])
+            starts = [start for between in new for start in self._alike(best, between, limit)]
+            found = self._better(best, starts)
             if found == best:
                 return best
             best = found
+
+    def _better(self, best: Candidate, others: Sequence[Candidate]) -> Candidate:
+        """`best`, or the best of `others` where that loses less over all pictures, whatever the first batch said."""
+        found = self.halved(others) if others else best
+        return found if self.loss(found) < self.loss(best) else best
 
     def refined(self, start: Candidate, trials: int, enough: Callable[[float], bool] = lambda loss: False) -> Candidate:
         """The best that a local search from `start` finds; it ends early where a loss is `enough`."""
@@ -145,7 +151,7 @@ class Search:
         found = self._at(reuse, count)
         limit = self.price.cost(found.method)
         starts = [one for between in self.betweens for one in self.starts(between, limit)]
-        best = self.varied(self.halved([found, *starts]), limit)
+        best = self.varied(self._better(found, starts), limit)
         limits = [self.price.cost(self._at(reuse, fewer).method) for fewer in range(1, count + 1)]
 
         def at(number: int) -> Candidate:

@@ -15,8 +15,8 @@ import numpy as np
 from tocache.engine.intercept import plain_class
 from tocache.errors import OptionError, UnknownNameError
 from tocache.evaluation.prompts import Task, tasks_for
-from tocache.generation import load_pipeline
-from tocache.machine import about_machine
+from tocache.generation import fingerprint, load_pipeline
+from tocache.machine import about_machine, installed_version
 from tocache.methods import METHODS, Placed
 from tocache.plan import Plan
 from tocache.planning import check_count, check_seed, is_demo
@@ -107,6 +107,8 @@ def tune(
     Raises OptionError and its kin for what cannot be asked.
     """
     _check(prompts, batch, trials, against)
+    if steps == 1:
+        raise OptionError("steps=1 is not allowed; allowed: 2 or more, one of which may be served")
     pipe = load_pipeline(model, device=device, dtype=dtype)
     tasks = tasks_for(pipe, model, prompts, check_seed(seed))
     if len(tasks) < 2:
@@ -119,6 +121,7 @@ def tune(
     about = {"model": str(model), "transformer": plain_class(pipe.transformer).__name__, "steps": subject.steps}
     about |= {"scheduler": plain_class(pipe.scheduler).__name__, "guidance": guidance, "tasks": _digest(tasks)}
     about |= {"dtype": str(pipe.transformer.dtype).removeprefix("torch."), "batch": batch, "measure": measure}
+    about |= {"weights": fingerprint(model), "tocache": installed_version("tocache")}
     with Memo(memo, about) as kept:
         draws, others = (
             Draws(name, pipe, _batches(some, batch), options, kept, measure, counter)
