@@ -199,6 +199,15 @@ class TestReport:
         assert report.steps_by_kind == {"full": 1}
         assert report.speedup == pytest.approx(1.0)
 
+    def test_scores_are_counted_of_the_steps_that_were_made(self, model):
+        tocache.enable(model, TOCA)
+        sample(model)
+        whole = tocache.report(model).flops_scores
+        with tocache.run(model, timesteps=12, cfg=None) as run:
+            forward(model, 0)
+            run.step()
+        assert 0 < tocache.report(model).flops_scores < whole
+
     def test_a_bare_transformer_reports_like_its_pipeline(self):
         pipe = random_class_pipeline(depth=2, hidden=16, heads=2, sample_size=8)
         tocache.enable(pipe, tocache.FORA(3))
@@ -225,6 +234,16 @@ class TestTraceAndWatch:
         assert max(step for step, _, _ in first) == 10
         sample(model)
         assert max(step for step, _, _ in trace.choices) < 9  # the with-block is over
+
+    def test_a_trace_goes_on_when_another_method_is_enabled(self, model):
+        tocache.enable(model, TOCA)
+        with tocache.trace(model) as expected:
+            sample(model)
+        with tocache.trace(model) as trace:
+            tocache.enable(model, TOCA)
+            sample(model)
+        assert trace.choices.keys() == expected.choices.keys()
+        assert all(torch.equal(trace.choices[key], index) for key, index in expected.choices.items())
 
     def test_a_trace_without_a_run_has_no_plan(self, model):
         tocache.enable(model, tocache.FORA(3))

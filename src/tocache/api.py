@@ -203,9 +203,10 @@ def trace(target: Any) -> Iterator[Trace]:
     recorded = Trace()
 
     def note(step: int, number: int, site: str, index: torch.Tensor) -> None:
-        if recorded.record is not session.engine.record:
+        record = required(target).engine.record  # `enable` in the with-block makes another engine
+        if recorded.record is not record:
             recorded.choices.clear()
-            recorded.record = session.engine.record
+            recorded.record = record
         recorded.choices[step, number, site] = index.detach().cpu()
 
     def begin(record: Record) -> None:

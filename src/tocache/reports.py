@@ -13,16 +13,17 @@ from tocache.engine.record import Record
 from tocache.methods import Method
 from tocache.plan.cost import everything, flops_by_site
 from tocache.plan.plan import SKIPPED, Plan, Table, kind_of
-from tocache.plan.score_cost import flops_scores
+from tocache.plan.score_cost import scores_by_site
 
 
 @dataclass(frozen=True)
 class Report:
     """The figures of the newest run; all None or empty where there was none.
 
-    FLOPs are 2 × multiply-accumulate over the steps that were made, all passes and rows; `flops_computed` is what
-    really ran, in which sites that were overruled (nothing valid was cached) count in full. Seconds are host
-    wall-clock.
+    FLOPs are 2 × multiply-accumulate over the steps that were made, all passes and rows, of each step as many as it
+    had; `flops_computed` is what really ran, in which sites that were overruled (nothing valid was cached) count in
+    full. Seconds are host wall-clock. Where the batch changed its size on the way, `rows` and `plan` are those of the
+    end, and the bytes planned those of the plan that holds most.
     """
 
     model: str
@@ -56,11 +57,9 @@ class Report:
         if record.plan is None or record.lifetimes is None:
             return cls(model, family, str(method))
         plan, kept = record.plan, record.lifetimes
-        computed = computed_table(record, plan)
-        kinds = [kind_of(row) for row in computed[: record.steps]]
-        made = np.zeros(plan.fresh.shape[:2], dtype=np.bool_)  # (steps, passes)
-        for step, number in record.computed:
-            made[step, number] = True
+        if record.left is not None and record.left.peak_bytes > kept.peak_bytes:
+            kept = record.left
+        kinds = [kind_of(row) for row in computed_table(record, plan)[: record.steps]]
         return cls(
             model=model,
             family=family,
@@ -70,10 +69,7 @@ class Report:
             rows=plan.anatomies[0].shape.rows,
             steps_by_kind=dict(Counter(kinds)),
             seconds_by_kind=_mean_seconds(kinds, record.seconds),
-            flops_uncached=int(flops_by_site(plan.anatomies, everything(plan))[made].sum()),
-            flops_planned=int(flops_by_site(plan.anatomies, plan.amounts)[made].sum()),
-            flops_computed=int(flops_by_site(plan.anatomies, computed).sum()),
-            flops_scores=flops_scores(plan, kept),
+            **_flops(record),
             cache_bytes_planned=kept.peak_bytes,
             cache_bytes_peak=record.peak_bytes,
             cache_bytes_device_planned=kept.peak_device_bytes,
@@ -144,6 +140,23 @@ def computed_table(record: Record, plan: Plan) -> Table:
     for (step, number), amounts in record.computed.items():
         table[step, number] = amounts
     return table
+
+
+def _flops(record: Record) -> dict[str, int]:
+    """FLOPs of the passes that were made, each by the plan that it followed."""
+    sums = dict.fromkeys(("flops_uncached", "flops_planned", "flops_computed", "flops_scores"), 0)
+    followed = {id(plan): (plan, kept) for plan, kept in record.followed.values()}
+    for plan, kept in followed.values():
+        computed = np.full(plan.fresh.shape, SKIPPED, dtype=np.int32)
+        made = np.zeros(plan.fresh.shape[:2], dtype=np.bool_)  # (steps, passes)
+        for (step, number), (own, _) in record.followed.items():
+            if own is plan:
+                made[step, number], computed[step, number] = True, record.computed[step, number]
+        sums["flops_uncached"] += int(flops_by_site(plan.anatomies, everything(plan))[made].sum())
+        sums["flops_planned"] += int(flops_by_site(plan.anatomies, plan.amounts)[made].sum())
+        sums["flops_computed"] += int(flops_by_site(plan.anatomies, computed)[made].sum())
+        sums["flops_scores"] += int(scores_by_site(plan, kept)[made].sum())
+    return sums
 
 
 def _mean_seconds(kinds: list[str], seconds: list[float]) -> dict[str, float]:

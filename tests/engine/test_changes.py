@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
@@ -31,6 +33,24 @@ class TestBatches:
         assert (report.rows, report.overruled) == (1, SITES)
         computed = [torch.equal(outputs[step], plain[step]) for step in range(4, 12)]
         assert computed == [step in (4, 5, 8, 11) for step in range(4, 12)]
+
+    @pytest.mark.parametrize("turn", [6, 11])
+    def test_every_step_is_counted_at_its_own_size(self, tiny, turn):
+        reports = {}
+        for sizes in ([2] * 12, [1] * 12, [2] * turn + [1] * (12 - turn)):
+            model = tiny.build()
+            tocache.enable(model, tocache.ToCa(3, 0.3))
+            with tocache.run(model, timesteps=12, cfg=None) as run:
+                for step, rows in enumerate(sizes):
+                    tiny.forward(model, step, rows=rows)
+                    run.step()
+            reports[sizes[0], sizes[-1]] = tocache.report(model)
+        large, small, both = reports[2, 2], reports[1, 1], reports[2, 1]
+        assert both.flops_uncached == (turn * large.flops_uncached + (12 - turn) * small.flops_uncached) // 12
+        assert small.flops_planned < both.flops_planned < large.flops_planned
+        assert both.flops_computed >= both.flops_planned  # the step of the change is computed whole
+        assert small.flops_scores < both.flops_scores
+        assert both.cache_bytes_planned == both.cache_bytes_peak > small.cache_bytes_peak
 
     def test_it_goes_on_as_a_run_that_began_with_the_smaller_batch(self, tiny, table, by_kind):
         amounts = {"self_attention": 0, "mlp": 5}
@@ -162,3 +182,57 @@ def _nodes(root) -> int:
             seen.add(node)
             stack.extend(next_node for next_node, _ in node.next_functions)
     return len(seen)
+
+
+def test_steps_within_and_without_inference_mode_in_one_run(tiny_of):
+    """What an inference_mode made may not be written to outside of it: features, maps and ages alike."""
+    tiny = tiny_of("flux")
+    outputs = []
+    for switched in (False, True):
+        model = tiny.build()
+        tocache.enable(model, tocache.ToCa(5, 0.3, schedule="constant"))
+        with tocache.run(model, timesteps=10, cfg=None) as run:
+            for step in range(10):
+                with torch.inference_mode(switched and step < 5):
+                    output = tiny.forward(model, step)
+                run.step()
+        outputs.append(output)
+    assert torch.equal(*outputs)
+
+
+def test_a_step_of_the_scheduler_without_a_forward_has_no_seconds(tiny):
+    model, records = tiny.build(), []
+    tocache.enable(model, tocache.FORA(3))
+    # it may announce the tick without a forward, too
+    with tocache.watch(model, records.append), tocache.run(model, timesteps=13, cfg=None) as run:
+        for step in range(12):
+            tiny.forward(model, step)
+            run.step()
+            if step == 2:
+                time.sleep(1.0)
+                run.step()
+    assert tocache.report(model).steps == len(records[-1].seconds) == 12
+    assert max(records[-1].seconds) < 1.0
+
+
+@pytest.mark.parametrize("family", ["dit", "flux"])
+def test_the_hosts_default_dtype_does_not_matter(family, tiny_of):
+    outputs = []
+    for default in (torch.float32, torch.bfloat16):
+        tiny = tiny_of(family)
+        model, inputs = tiny.build().to(torch.bfloat16), []
+        for step in range(9):
+            made = tiny.inputs(step)
+            halves = {k: v.bfloat16() if torch.is_tensor(v) and v.is_floating_point() else v for k, v in made.items()}
+            inputs.append(halves)
+        torch.set_default_dtype(default)
+        try:
+            tocache.enable(model, tocache.ToCa(3, 0.3))
+            with torch.no_grad(), tocache.run(model, timesteps=9, cfg=None) as run:
+                for given in inputs:
+                    output = model(**given)[0]
+                    run.step()
+        finally:
+            torch.set_default_dtype(torch.float32)
+        outputs.append(output)
+    torch.testing.assert_close(*outputs, rtol=0.1, atol=0.1)

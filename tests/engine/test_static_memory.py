@@ -170,3 +170,15 @@ def test_disable_frees_the_buffers(tiny_of: Any) -> None:
     gc.collect()
     assert buffers
     assert not any(reference() is not None for reference in buffers)
+
+
+def test_a_run_in_inference_mode_and_one_outside_of_it_share_their_memory(tiny_of: Any) -> None:
+    tiny = tiny_of("dit")
+    model = tiny.build()
+    tocache.enable(model, tocache.ToCa(3, 0.3))
+    tocache.compile(model, disable=True, **RECORDED)
+    with torch.inference_mode():
+        first = tiny.run(model, STEPS)
+    held = engine_of(model).graphs.memory.nbytes
+    assert all(torch.equal(one, other) for one, other in zip(tiny.run(model, STEPS), first, strict=True))
+    assert engine_of(model).graphs.memory.nbytes == held

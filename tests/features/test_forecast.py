@@ -143,6 +143,17 @@ def test_chebyshev_is_exact_on_polynomials_as_its_ridge_vanishes(degree):
     torch.testing.assert_close(extrapolate(history, 13, how), f(13).float(), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize(("order", "count"), [(0, 1), (0, 3), (4, 1)])
+def test_chebyshev_of_order_0_or_through_one_feature_is_reuse(order, count):
+    how = Forecast("chebyshev", order, STEPS[:21])
+    assert how.weights(tuple(range(count)), 5) == (*(0.0,) * (count - 1), 1.0)
+
+
+def test_chebyshev_through_few_features_is_of_a_lower_order():
+    few = Forecast("chebyshev", 4, STEPS[:21]).weights((0, 1), 4)
+    assert few == Forecast("chebyshev", 1, STEPS[:21]).weights((0, 1), 4)
+
+
 def test_chebyshev_is_the_ridge_regression():
     at, steps, step, ridge = (0, 1, 4, 7, 9), 12, 11, 0.1
     generator = torch.Generator().manual_seed(3)

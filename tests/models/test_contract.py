@@ -14,6 +14,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
 
 import tocache
+from tocache.analysis.forwards import around_forwards
 from tocache.engine.intercept import plain_class
 from tocache.methods import TAP, DeltaDiT, Early
 
@@ -287,6 +288,13 @@ class TestFamilyContract:
             case.draw(pipe, num_inference_steps=9)
         tocache.enable(pipe, tmp_path / "plan.json", resample=True)
         assert torch.isfinite(case.draw(pipe, num_inference_steps=9)).all()
+
+    def test_a_forward_can_be_made_again_within_its_pass(self, case):
+        pipe = case.make()
+        tocache.enable(pipe, tocache.Uncached())
+        once = case.draw(pipe)
+        with around_forwards(pipe, lambda forward: (forward.make(), forward.make())[1]):
+            assert torch.equal(case.draw(pipe), once)
 
     @pytest.mark.parametrize("method", SERVING, ids=lambda m: m.name)
     def test_what_is_served_is_what_was_computed_where_nothing_has_changed(self, case, method):

@@ -53,7 +53,7 @@ def choose(
     is_sum = policy.combine == "sum"
     if present is not None and together:  # both halves choose alike, among the tokens that both have
         present = present.reshape(2, -1, tokens).all(dim=0).repeat(2, 1)
-    score = torch.full((rows, tokens), 0.0 if is_sum else 1.0, device=x.device)
+    score = torch.full((rows, tokens), 0.0 if is_sum else 1.0, dtype=torch.float32, device=x.device)
     for name, weight in policy.scores.items():
         base = _base_score(name, plan, number, i, home, cache, x, together, draw)
         if present is not None:  # of length 1 over the tokens that there are
@@ -105,7 +105,7 @@ def _base_score(
         return draw(x.shape[1], x.device).expand(x.shape[0], -1)
     if name == "drift":
         drift = cache.drift[home]  # after the first full step there is none yet: all tokens count the same
-        score = score_drift(torch.ones(x.shape[:2], device=x.device) if drift is None else drift)
+        score = score_drift(torch.ones(x.shape[:2], dtype=torch.float32, device=x.device) if drift is None else drift)
     elif name == "norm":
         score = score_norm(x)
     else:

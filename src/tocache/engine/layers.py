@@ -62,6 +62,8 @@ class SharedLayer:
         return {norm: partial(self.norm, site) for norm, site in pairs} | {self.wiring.module: self.module}
 
     def norm(self, site: str, run: PassRun, x: torch.Tensor, again: Again) -> Any:
+        if site == self.wiring.sites[0]:  # a forward may be made again in the same pass, and the last one have raised
+            self.run, self.calls, self.visits = run, -1, []
         if not run.alike:
             return again(x)
         visit = Visit(run, site, x)

@@ -12,7 +12,7 @@ import torch
 from tocache.engine.choose import choose
 from tocache.engine.deferred import Given, scatters, settled
 from tocache.engine.queries import SampledQueries
-from tocache.features import PassCache, best_forecasts, extrapolate, extrapolate_each, may_change
+from tocache.features import PassCache, alone, best_forecasts, extrapolate, extrapolate_each, may_change
 from tocache.kernels import scatter_rows
 from tocache.plan.memory import (
     AHEAD,
@@ -169,6 +169,8 @@ class PassRun:
                 tokens = self.plan.anatomies[self.number].tokens(site)
                 ages = index.new_zeros((index.shape[0], tokens), dtype=torch.int32) + cache.full_at[home]
                 cache.fresh_at[home] = ages
+            elif not may_change(ages):
+                ages = cache.fresh_at[home] = ages.clone()
             ages.scatter_(1, index, torch.zeros_like(index, dtype=torch.int32) + self.step)
         else:
             cache.fresh_at[home] = None
@@ -207,7 +209,7 @@ class PassRun:
 
     def note_pairs(self, i: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Keeps the keys and values of attention `i`, (rows, heads, tokens, channels) both."""
-        self.cache.pairs[i] = (_alone(keys), _alone(values))
+        self.cache.pairs[i] = (alone(keys), alone(values))
 
     def note_map(self, i: int, scores: dict[str, torch.Tensor]) -> None:
         """Keeps what site `i`'s attention map says of its tokens, (rows, tokens) float32 by base score."""
@@ -298,9 +300,3 @@ class PassRun:
             following = bisect_right(reads, i)
             cache.fetch(reads[following : following + AHEAD])
         self.run.note_bytes()
-
-
-def _alone(tensor: torch.Tensor) -> torch.Tensor:
-    """`tensor` without what shares its memory, such as the queries of a fused projection, which would be kept too."""
-    tensor = tensor.detach()
-    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()

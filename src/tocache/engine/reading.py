@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from tocache.engine.pass_run import PassRun
 from tocache.engine.probe import Probe, Seen
 from tocache.engine.wiring import Attention
+from tocache.features import may_change
 from tocache.kernels import attention_column_sums, attention_entropy, attention_with_column_sums, scatter_rows
 from tocache.tokens import score_key_norm, score_value_norm
 
@@ -99,7 +100,7 @@ def _estimated_sums(
     query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scale: float | None, samples: Samples
 ) -> torch.Tensor:
     """(rows, keys) the column sums, each group's part from its own sample, so that their weights stay exact."""
-    sums, start = torch.zeros(key.shape[0], key.shape[2], device=key.device), 0
+    sums, start = torch.zeros(key.shape[0], key.shape[2], dtype=torch.float32, device=key.device), 0
     for tokens, index in samples:
         own = slice(start, start + tokens)
         by_query = mask is not None and mask.dim() > 1 and mask.shape[-2] > 1
@@ -154,6 +155,8 @@ def read_cross_attention(
         run.cannot_read(run.plan.sites[site].name)
     else:
         before = run.cache.maps[site].get("entropy")
+        if before is not None and not may_change(before):
+            before = before.clone()
         entropy = found[0] if index is None or before is None else scatter_rows(before, found[0], index)
         run.note_map(site, {"entropy": entropy})
     return y

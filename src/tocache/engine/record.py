@@ -15,6 +15,9 @@ class Record:
     plan: Plan | None = None
     lifetimes: Lifetimes | None = None  # of what the plan keeps; others than its own after a hand-over
     computed: dict[tuple[int, int], list[int]] = field(default_factory=dict)  # (step, pass) → amount by site
+    # (step, pass) → the plan that it followed, and the lifetimes: a batch may change its size on the way
+    followed: dict[tuple[int, int], tuple[Plan, Lifetimes]] = field(default_factory=dict)
+    left: Lifetimes | None = None  # of the plan that held most, of those that were followed for a while and given up
     overruled: int = 0  # sites that computed everything because nothing valid was cached
     peak_bytes: int = 0
     peak_device_bytes: int = 0  # of those, on the device

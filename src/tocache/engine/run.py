@@ -126,6 +126,7 @@ class Run:
             return
         now.end()
         self.record.computed[self.step, self.number] = now.computed
+        self.record.followed[self.step, self.number] = (self.plan, self.lifetimes)
         assert self.plan.source is not None
         if (self.plan.source[self.step] == self.number).any():
             self._outputs[self.number] = output
@@ -139,12 +140,12 @@ class Run:
     def tick(self) -> None:
         """Ends the step."""
         now = time.perf_counter()
-        self.record.seconds.append(now - self._clock)
         self.record.held_bytes = sum(cache.held for cache in self._caches)
-        self._clock = now
         if self.number:  # a scheduler's step without a forward (a restart, a preview) is not a step of ours
+            self.record.seconds.append(now - self._clock)
             self.step += 1
             self.record.steps = self.step
+        self._clock = now
         self.number = 0
         self._outputs.clear()
         self.chosen.clear()
@@ -229,6 +230,9 @@ class Run:
             others = (replace(anatomy.shape, name=name, halves=halves) for name, halves in self._passes[1:])
             anatomies += [replace(anatomy, shape=other) for other in others]
         assert self.steps is not None
+        if self.step and self.record.lifetimes is not None:
+            old, most = self.record.lifetimes.before(self.step), self.record.left
+            self.record.left = old if most is None or old.peak_bytes > most.peak_bytes else most
         try:
             self.record.plan = self._planner(anatomies, self.steps)
         except PlanMismatchError:

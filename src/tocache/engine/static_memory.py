@@ -74,8 +74,11 @@ def places_of(structure: Structure) -> list[Hashable]:
 def _buffer(tensor: torch.Tensor) -> torch.Tensor:
     """A copy of `tensor` that CUDA graphs take for static.
 
-    Nothing is compiled anew where another buffer comes in its place; the graph is recorded again then.
+    Nothing is compiled anew where another buffer comes in its place; the graph is recorded again then. It is no
+    inference tensor, for a later run outside of `inference_mode` writes into it, too.
     """
-    buffer = tensor.clone()
+    with torch.inference_mode(False), torch.no_grad():
+        buffer = torch.empty_like(tensor)
+    buffer.copy_(tensor)
     setattr(buffer, MARK, "unguarded")
     return buffer

@@ -150,13 +150,17 @@ def hermite_weights(how: Forecast, at: Times, now: float) -> Weights:
 def chebyshev_weights(how: Forecast, at: Times, now: float) -> Weights:
     """Spectrum's forecast (Han et al., arXiv 2603.01623): Chebyshev polynomials fitted to all kept features, by ridge.
 
-    The polynomials span the whole run, so that a forecast ahead of the features is still within their interval.
+    The polynomials span the whole run, so that a forecast ahead of the features is still within their interval. Of
+    order 0, and through one feature, the newest is reused: the penalty would shrink it.
     """
+    order = min(how.order, len(at) - 1)
+    if not order:
+        return _padded([1.0], len(at))
     begin, end = how.clock[0], how.clock[-1]
     places = (2 * np.asarray([*at, now]) - begin - end) / ((end - begin) or 1.0)  # -1 … 1
-    basis = np.polynomial.chebyshev.chebvander(places, how.order)
+    basis = np.polynomial.chebyshev.chebvander(places, order)
     design, target = basis[:-1], basis[-1]
-    fit = np.linalg.solve(design.T @ design + how.ridge * np.eye(how.order + 1), design.T)
+    fit = np.linalg.solve(design.T @ design + how.ridge * np.eye(order + 1), design.T)
     return tuple(float(weight) for weight in target @ fit)
 
 

@@ -82,3 +82,9 @@ def put_rows(packed: Packed, rows: torch.Tensor, index: torch.Tensor) -> Packed:
 
 def _clone(scale: torch.Tensor | None) -> torch.Tensor | None:
     return None if scale is None else scale.clone()
+
+
+def alone(tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor` without what shares its memory, such as the queries of a fused projection, which would be kept too."""
+    tensor = tensor.detach()
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()

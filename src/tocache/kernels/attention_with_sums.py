@@ -50,10 +50,10 @@ def _one_pass(
     if mask is not None:
         mask = mask.expand(batch, heads, rows, columns)
     scratch = torch.empty(heads * rows * columns, dtype=torch.float32)
-    ones = torch.ones(heads, 1, rows)
+    ones = torch.ones(heads, 1, rows, dtype=torch.float32)
     # laid out as (B, M, H, D), so that the caller's merging of the heads copies nothing
     output = torch.empty(batch, rows, heads, width, dtype=query.dtype).transpose(1, 2)  # (B, H, M, D)
-    sums = torch.empty(batch, columns)
+    sums = torch.empty(batch, columns, dtype=torch.float32)
     for b in range(batch):
         one = slice(b, b + 1)
         keys = repeat_key_heads(key[one], heads).float().contiguous()

@@ -11,7 +11,7 @@ pass is over.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -60,6 +60,11 @@ class Lifetimes:
     @property
     def peak_device_bytes(self) -> int:
         return int(self.held_device.sum(axis=0).max(initial=0))
+
+    def before(self, step: int) -> Lifetimes:
+        """With the bytes held in the steps before `step` alone, where a run has left its plan there."""
+        events = step * int(np.prod(self.features.shape[1:]))
+        return replace(self, held=self.held[:, :events], held_device=self.held_device[:, :events])
 
 
 @dataclass(frozen=True)
