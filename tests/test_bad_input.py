@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import diffusers
 import numpy as np
 import pytest
@@ -193,10 +195,12 @@ def test_a_scheduler_that_cannot_be_followed(pipe):
     [
         ({"timesteps": 9, "cfg": "cond"}, "cfg='cond' is not allowed; allowed: None, 'cond,uncond', 'uncond,cond', "),
         ({"timesteps": 9, "cfg": True}, "cfg=True is not allowed"),
-        ({"timesteps": 0, "cfg": None}, "timesteps=0 is not allowed; allowed: at least one step"),
+        ({"timesteps": 0, "cfg": None}, "timesteps=0 is not allowed; allowed: the loop's timesteps, one or more"),
         ({"timesteps": -3, "cfg": None}, "timesteps=-3 is not allowed"),
         ({"timesteps": [], "cfg": None}, "timesteps=.* is not allowed"),
         ({"timesteps": 2.5, "cfg": None}, r"timesteps=2\.5 is not allowed"),
+        ({"timesteps": "12", "cfg": None}, "timesteps='12' is not allowed"),
+        ({"timesteps": torch.tensor(12), "cfg": None}, r"timesteps=tensor\(12\) is not allowed"),
     ],
     ids=str,
 )
@@ -233,3 +237,54 @@ def test_taking_a_component_off_an_enabled_pipeline(pipe, component):
     assert torch.equal(draw(pipe), cached)
     tocache.disable(pipe)
     assert attached(pipe) == []
+
+
+@pytest.mark.parametrize("other", [torch.nn.Linear(2, 2), None], ids=["linear", "compiled"])
+def test_a_transformer_that_cannot_be_cached_is_not_assigned(pipe, other):
+    tocache.enable(pipe, tocache.FORA(3))
+    drawn, before = draw(pipe), pipe.transformer
+    with pytest.raises(tocache.UnsupportedModelError):
+        pipe.transformer = torch.compile(before, backend="eager") if other is None else other
+    assert pipe.transformer is before
+    assert torch.equal(draw(pipe), drawn)
+    tocache.disable(pipe)
+    assert attached(pipe) == []
+
+
+def test_enabling_beside_a_run_of_another_pipeline_changes_nothing(pipe):
+    other = type(pipe)(**pipe.components)
+    other.set_progress_bar_config(disable=True)
+    tocache.enable(pipe, tocache.FORA(3))
+    tocache.enable(other, tocache.FORA(2))
+    drawn = draw(other)
+    with (
+        tocache.run(pipe, timesteps=9, cfg="cond,uncond"),
+        pytest.raises(tocache.RunError, match=r"in a tocache\.run"),
+    ):
+        tocache.enable(other, tocache.ToCa())
+    assert torch.equal(draw(other), drawn)
+    tocache.disable(pipe)
+    tocache.disable(other)
+    assert attached(pipe) == attached(other) == []
+
+
+def test_a_method_that_is_named_like_a_preset_is_shown_as_it_is_written(pipe):
+    with pytest.raises(
+        tocache.UnknownNameError, match=r"'toca' is no preset but a method: pass tocache\.methods\.ToCa\(\)"
+    ):
+        tocache.enable(pipe, "toca")
+
+
+@pytest.mark.parametrize("key", ["family", "model", "method"])
+@pytest.mark.parametrize("value", [[], -5, None], ids=str)
+def test_a_plan_file_with_something_else_for_a_name(tmp_path, key, value):
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(tocache.plan.plan_to_dict(plan_for("dit")) | {key: value}))
+    with pytest.raises(tocache.PlanFileError, match=f"the plan is damaged: '{key}' is .* and not a name"):
+        tocache.load_plan(path)
+
+
+def test_a_file_of_nothing_but_brackets(tmp_path):
+    (tmp_path / "plan.json").write_text("[" * 100_000)
+    with pytest.raises(tocache.PlanFileError, match="not JSON"):
+        tocache.load_plan(tmp_path / "plan.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 import tocache
 from tocache.api import Trace
 from tocache.demo import load_demo, random_text_pipeline, random_video_pipeline
+from tocache.demo.random_pipelines import random_class_pipeline
 from tocache.doctor import device_named, diagnose, synchronize
 from tocache.engine.record import Record
 from tocache.errors import (
@@ -28,7 +30,7 @@ from tocache.errors import (
 )
 from tocache.generation import Generated, Progress, caption, draw_comparison, freshness, generate, load_pipeline, psnr
 from tocache.methods import FORA, Planned, ToCa, Uncached
-from tocache.models.architectures import call_arguments, class_number, pretrained_pipeline
+from tocache.models.architectures import call_arguments, class_number, meta_transformer, pretrained_pipeline
 from tocache.plan import ALL
 from tocache.planning import plan_model, write_plan
 
@@ -268,3 +270,24 @@ def test_doctor_sees_this_machine() -> None:
     assert found.abilities["models: dit"] == "DiTTransformer2DModel"
     assert device_named("cpu") == torch.device("cpu")
     synchronize(torch.device("cpu"))
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "out.png").mkdir()
+    with pytest.raises(OptionError, match="no file can be written there"):
+        generate(prompt="otter", output=tmp_path / "out.png", model="demo:nothing, which is not looked at")
+
+
+@pytest.mark.parametrize(("file", "key", "value"), [
+    ("model_index.json", "_class_name", "NopePipeline"),
+    ("transformer/config.json", "num_layers", "x"),
+])  # fmt: skip
+def test_a_folder_whose_configuration_is_damaged(tmp_path: Path, file: str, key: str, value: str) -> None:
+    random_class_pipeline(depth=2, hidden=16, heads=2, sample_size=4).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps(config | {key: value}))
+    with pytest.raises(OptionError, match="cannot be loaded"):
+        pretrained_pipeline(tmp_path, torch.float32)
+    if key == "num_layers":
+        with pytest.raises(OptionError, match="no DiTTransformer2DModel can be built from this configuration"):
+            meta_transformer(tmp_path)

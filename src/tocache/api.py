@@ -163,11 +163,13 @@ def run(target: Any, *, timesteps: Sequence[Any] | torch.Tensor | int, cfg: str 
     if not isinstance(cfg, str | None) or cfg not in CFG:
         raise OptionError(f"cfg={cfg!r} is not allowed; allowed: {', '.join(repr(known) for known in CFG)}")
     session = required(target)
-    if not hasattr(timesteps, "__len__") and not isinstance(timesteps, Integral):
-        raise OptionError(f"timesteps={timesteps!r} is not allowed; allowed: at least one step")
-    times = range(int(timesteps)) if isinstance(timesteps, Integral) else timesteps
-    if not len(times):
-        raise OptionError(f"timesteps={timesteps!r} is not allowed; allowed: at least one step")
+    times: Any = range(int(timesteps)) if isinstance(timesteps, Integral) else timesteps
+    listed = times.dim() == 1 if isinstance(times, torch.Tensor) else hasattr(times, "__len__")
+    if not listed or isinstance(times, str | bytes) or not len(times):
+        raise OptionError(
+            f"timesteps={timesteps!r} is not allowed; allowed: the loop's timesteps, one or more in a sequence or a "
+            "tensor of one dimension, or how many there are"
+        )
     engine = session.engine
     with turn_of(engine.transformer):
         session.claim()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tocache.errors import OptionError, UnknownNameError
-from tocache.methods import FORA, PAB, Early, Method, Placed, ToCa
+from tocache.methods import FORA, METHODS, PAB, Early, Method, Placed, ToCa
 
 BALANCED = "balanced"
 """The middle one of three levels that every family has, and what is enabled where nothing is named."""
@@ -85,6 +85,8 @@ def preset(name: str, family: str) -> Method:
     if name in known:
         return known[name].method
     others = [other.family for other in PRESETS if other.name == name]
+    if name in METHODS:
+        raise UnknownNameError(f"{name!r} is no preset but a method: pass tocache.methods.{METHODS[name].__name__}()")
     if not others:
         raise UnknownNameError.of("preset", name, known)
     raise OptionError(

@@ -17,7 +17,10 @@ from tocache.methods import Method, Planned
 from tocache.models.registry import family_of
 from tocache.plan.anatomy import Anatomy
 from tocache.plan.plan import Plan
+from tocache.plan.policy import Policy
 from tocache.presets import BALANCED, preset
+
+_IN_A_RUN = "this transformer is in a tocache.run(…) of another pipeline; leave it"
 
 
 class Session:
@@ -57,12 +60,18 @@ class Session:
     def check(self) -> None:
         """Refuses a method that the model cannot follow; token counts are known at the first forward only."""
         family, transformer = family_of(self.engine.transformer), self.engine.transformer
+        holder = session_of(transformer)
+        if holder is not None and holder.engine.explicit and holder is not replaced_by(self.target):
+            raise RunError(_IN_A_RUN)
+        Policy(storage=self.storage or "same")
         if self.modulate_ahead and self.engine.conditioned is None:
             raise OptionError(
                 f"modulate_ahead=True is not allowed for {family.name}, whose blocks compute no modulation that could "
                 "be known ahead; allowed: False"
             )
         if not family.known(transformer):
+            if isinstance(self.asked, Planned):
+                self.asked.given.anatomies[0].check_made_for(family.name, family.model_name(transformer))
             return
         usual = family.anatomy(transformer, family.default_pass(transformer, pictures=1, guided=True, itemsize=2))
         if not isinstance(self.asked, Planned):
@@ -95,7 +104,7 @@ class Session:
         if holder is self:
             return
         if holder is not None and holder.engine.explicit:
-            raise RunError("this transformer is in a tocache.run(…) of another pipeline; leave it")
+            raise RunError(_IN_A_RUN)
         if holder is not None:
             holder.engine.detach()
         self.engine.attach()
@@ -106,10 +115,11 @@ class Session:
             holder = session_of(self.engine.transformer)
             if holder is not None and (self.follower is None or holder.follower is None):
                 release(self.engine.transformer)
-            elif holder is not None:
+                holder = None
+            self.claim()
+            if holder is not None:
                 self.sharers = holder.sharers
                 self.sharers.append(self)
-            self.claim()
 
     def _leave(self) -> None:
         with turn_of(self.engine.transformer):

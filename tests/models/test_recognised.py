@@ -201,6 +201,16 @@ def test_stacks_that_take_turns_are_served_by_their_sub_layers() -> None:
     tocache.disable(model)
 
 
+def test_what_cannot_be_is_refused_before_the_first_forward(toy: Toy) -> None:
+    with pytest.raises(tocache.OptionError, match="storage='int4' is not allowed"):
+        tocache.enable(toy, tocache.FORA(3), storage="int4")
+    foreign = tocache.plan_model("pixart-xl-2-256", "balanced")
+    with pytest.raises(tocache.PlanMismatchError, match=r"model: plan PixArtTransformer2DModel.*, here Toy 2"):
+        tocache.enable(toy, foreign)
+    with pytest.raises(tocache.NotEnabledError):
+        tocache.report(toy)
+
+
 def test_other_shapes_are_probed_and_planned_anew(toy: Toy) -> None:
     tocache.enable(toy, tocache.ToCa(3, 0.5))
     with torch.no_grad():

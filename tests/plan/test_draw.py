@@ -149,6 +149,11 @@ def test_png_that_cannot_be_written(dit: Plan, tmp_path: Path) -> None:
         draw_png(dit, tmp_path / "missing" / "plan.png")
     with pytest.raises(OptionError, match="cannot be written"):
         draw_png(dit, tmp_path / "plan.xyz")
+    with pytest.raises(OptionError, match="cannot be written"):
+        draw_png(dit, tmp_path)
+    assert not list(tmp_path.iterdir())
+    draw_png(dit, tmp_path / "plan")
+    assert [path.name for path in tmp_path.iterdir()] == ["plan"]
 
 
 def test_png_without_matplotlib(dit: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers import FluxImg2ImgPipeline, FluxInpaintPipeline
+from PIL import Image
 
 import tocache
 
+from ..models.miniatures import cogvideox, wan
 from .pipelines import PARTIAL, STEPS, check_workflow, draw_flux, flux_pipe, quiet
 
 
@@ -80,3 +83,21 @@ def test_a_strength_that_leaves_no_step_is_refused_in_the_pipelines_own_words() 
     with pytest.raises(ValueError, match="not appropriate for this pipeline"):
         draw(pipe, strength=0.0)
     assert draw(pipe, STEPS * 2).isfinite().all()
+
+
+@pytest.mark.parametrize("which", ["wan", "cogvideox"])
+def test_videos_that_enter_the_schedule_without_telling_the_scheduler(which: str) -> None:
+    """The pipelines cut the timesteps themselves; at which of them they are, they note on themselves."""
+    kinds = {"wan": diffusers.WanVideoToVideoPipeline, "cogvideox": diffusers.CogVideoXVideoToVideoPipeline}
+    base, call = {"wan": (wan.wan(), wan.CALL), "cogvideox": (cogvideox.cogvideox(), cogvideox.CALL)}[which]
+    parts = ("tokenizer", "text_encoder", "vae", "scheduler", "transformer")
+    pipe = quiet(kinds[which](**{name: part for name, part in base.components.items() if name in parts}))
+    frames = [Image.new("RGB", (64, 64), (20 * i, 0, 0)) for i in range(9)]
+    arguments: dict[str, Any] = {name: value for name, value in call.items() if name != "num_frames"}
+    arguments |= {"video": frames, "prompt": "a red circle", "guidance_scale": 1.0, "num_inference_steps": 20}
+    tocache.enable(pipe, tocache.TaylorSeer(3))
+    for strength, steps in ((0.6, 12), (1.0, 20), (0.6, 12)):
+        pipe(**arguments, strength=strength, generator=torch.Generator().manual_seed(0))
+        report = tocache.report(pipe)
+        assert report.plan.steps == report.steps == steps
+        assert list(report.plan.anatomies[0].times) == [float(time) for time in pipe.scheduler.timesteps[-steps:]]

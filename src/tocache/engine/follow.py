@@ -82,12 +82,17 @@ class Follower:
             engine.close()
 
     def _set(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        call(*args, **kwargs)
         name, value = args
+        before = getattr(self.pipeline, name, None)
+        call(*args, **kwargs)
         if name == "scheduler" and value is not self.scheduler:
             self._watch(value)
         elif name in TRANSFORMERS and transformers_of(self.pipeline) not in ((), self.engine.transformers):
-            self.engine = self._moved(transformers_of(self.pipeline)[0])
+            try:
+                self.engine = self._moved(transformers_of(self.pipeline)[0])
+            except BaseException:  # it cannot be cached: the pipeline keeps the one that it had
+                call(name, before)
+                raise
 
     def begin(self) -> None:
         """The scheduler was given its timesteps: a run begins."""
@@ -98,9 +103,18 @@ class Follower:
 
         def times() -> Any:
             # img2img begins in the middle, and says so only after set_timesteps
-            return scheduler.timesteps[getattr(scheduler, "begin_index", None) or 0 :]
+            begin = getattr(scheduler, "begin_index", None)
+            return scheduler.timesteps[self._entered() if begin is None else begin :]
 
         self.engine.open(times)
+
+    def _entered(self) -> int:
+        """The step at which the pipeline enters a schedule of which it uses the rest, without telling the scheduler."""
+        now = vars(self.pipeline).get("_current_timestep")  # the step's time, where a pipeline notes it
+        try:
+            return [float(time) for time in self.scheduler.timesteps].index(float(now))
+        except (TypeError, ValueError):
+            return 0
 
     def tick(self) -> None:
         """The scheduler has made a step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ def check_output(output: str | Path) -> Path:
         )
     if not target.parent.is_dir():
         raise OptionError(f"output={str(output)!r}: there is no folder {str(target.parent)!r}")
+    if target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise OptionError(f"output={str(output)!r}: no file can be written there")
     if suffix == ".mp4":
         _av()
     return target

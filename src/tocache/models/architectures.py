@@ -105,8 +105,12 @@ def build_from_config(config: Mapping[str, Any]) -> Any:
         raise UnsupportedModelError(f"no model family serves {name}; supported: {', '.join(supported)}")
     import torch
 
-    with torch.device("meta"):
-        return _class_named(name).from_config(dict(config))
+    made = _class_named(name)
+    try:
+        with torch.device("meta"):
+            return made.from_config(dict(config))
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise OptionError(f"no {name} can be built from this configuration: {one_line(error)}") from error
 
 
 def _class_named(name: str) -> Any:
@@ -165,7 +169,7 @@ def pretrained_pipeline(model: str | Path, dtype: Any) -> Any:
             # the new name of this argument is unknown to the oldest supported version
             warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
             return pipeline_class(model).from_pretrained(model, torch_dtype=dtype)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, AttributeError, TypeError) as error:
         raise OptionError(f"{name}: cannot be loaded: {one_line(error)}") from error
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from tocache.errors import OptionError
+from tocache.errors import OptionError, PlanMismatchError
 
 SELF_ATTENTION = "self-attention"
 TEMPORAL_ATTENTION = "temporal-attention"  # of a token to those of its own place in all frames
@@ -158,6 +158,12 @@ class Anatomy:
         at = self.sites.index(inside[0])
         sites = (*self.sites[:at], region, *self.sites[at:])
         return replace(self, sites=sites, costs=(*self.costs[:at], Cost(0, 0), *self.costs[at:]))
+
+    def check_made_for(self, family: str, model: str) -> None:
+        """Raises PlanMismatchError where this is of another model."""
+        if (self.family, self.model) != (family, model):
+            made, here = f"{self.model} ({self.family})", f"{model} ({family})"
+            raise PlanMismatchError(f"the plan was made for something else; model: plan {made}, here {here}")
 
     def unfit(self, span: str) -> str:
         """Why the residual of blocks of `span` cannot be one feature; "" where it can."""

@@ -171,7 +171,7 @@ def draw_png(plan: Plan, path: str | Path) -> None:
         axes[-1, 0].xaxis.get_major_locator().set_params(integer=True)
         _legend(figure, axes, image, top)
         figure.suptitle(_title(plan), fontsize=10)
-        figure.savefig(path, dpi=160)
+        figure.savefig(path, dpi=160, format=Path(path).suffix[1:] or "png")
     except (OSError, ValueError) as error:
         raise OptionError(f"{path}: cannot be written: {error}") from error
     finally:

@@ -57,6 +57,9 @@ def plan_from_dict(data: Any) -> Plan:
         raise PlanFileError(f"this is not a plan: no 'format': {FORMAT!r} at its top level")
     if data.get("version") != VERSION:
         raise PlanFileError(f"plan version {data.get('version')!r} cannot be read; this release reads {VERSION}")
+    for key in ("family", "model", "method"):
+        if key in data and not isinstance(data[key], str):
+            raise PlanFileError(f"the plan is damaged: {key!r} is {data[key]!r} and not a name")
     try:
         sites = tuple(_site(entry) for entry in data["sites"])
         outsides = data.get("outside", [[0, 0]] * len(data["passes"]))
@@ -91,7 +94,7 @@ def load_plan(path: str | Path) -> Plan:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise PlanFileError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PlanFileError(f"{path}: not JSON: {error}") from error
     try:
         return plan_from_dict(data)
