@@ -33,6 +33,15 @@ _TWICE = (*range(16), 17, 20, 24, 28, 32, 37, 41, 45, 48)
 _THRICE = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 27, 36, 44)
 _FIVEFOLD = (0, 1, 2, 3, 4, 5, 7, 11, 17, 31)
 
+
+def _lines(interval: float) -> Method:
+    """Full steps at even distances and lines between them, which on demo:video lose least (docs/frontier.md).
+
+    Open-Sora's scheduler spends its steps where the picture is decided already, so none need to stand closer there.
+    """
+    return Early(interval, power=1.0, warmup=2, stale="taylor", order=1)
+
+
 PRESETS = (
     Preset("quality", _ANY, Early(1.5), None, "two thirds of the steps full"),
     Preset(BALANCED, _ANY, Early(2.0), None, "half of the steps full"),
@@ -46,6 +55,9 @@ PRESETS = (
         "tuned on demo:class, DDIM 50: 3.1x",
     ),
     Preset("fast", "dit", Placed(_FIVEFOLD, 50, stale="hermite", order=2), None, "tuned on demo:class, DDIM 50: 5.0x"),
+    Preset("quality", "opensora", _lines(1.5), None, "two thirds of the steps full"),
+    Preset(BALANCED, "opensora", _lines(2.0), None, "half of the steps full"),
+    Preset("fast", "opensora", _lines(3.0), None, "a third of the steps full"),
     Preset("paper-ddim50", "dit", ToCa(3, 0.07, recipe="dit-ddim50"), 50, "ToCa: DiT-XL/2-256, DDIM 50, 10.23 TFLOPs"),
     Preset(
         "paper-ddpm250", "dit", ToCa(4, 0.07, recipe="dit-ddpm250"), 250, "ToCa: DiT-XL/2-256, DDPM 250, 43.4 TFLOPs"

@@ -88,10 +88,12 @@ def test_a_strength_that_leaves_no_step_is_refused_in_the_pipelines_own_words() 
 @pytest.mark.parametrize("which", ["wan", "cogvideox"])
 def test_videos_that_enter_the_schedule_without_telling_the_scheduler(which: str) -> None:
     """The pipelines cut the timesteps themselves; at which of them they are, they note on themselves."""
-    kinds = {"wan": diffusers.WanVideoToVideoPipeline, "cogvideox": diffusers.CogVideoXVideoToVideoPipeline}
-    base, call = {"wan": (wan.wan(), wan.CALL), "cogvideox": (cogvideox.cogvideox(), cogvideox.CALL)}[which]
+    name = {"wan": "WanVideoToVideoPipeline", "cogvideox": "CogVideoXVideoToVideoPipeline"}[which]
+    if not hasattr(diffusers, name):
+        pytest.skip(f"diffusers {diffusers.__version__} has no {name}")
+    base, call = (wan.wan(), wan.CALL) if which == "wan" else (cogvideox.cogvideox(), cogvideox.CALL)
     parts = ("tokenizer", "text_encoder", "vae", "scheduler", "transformer")
-    pipe = quiet(kinds[which](**{name: part for name, part in base.components.items() if name in parts}))
+    pipe = quiet(getattr(diffusers, name)(**{name: part for name, part in base.components.items() if name in parts}))
     frames = [Image.new("RGB", (64, 64), (20 * i, 0, 0)) for i in range(9)]
     arguments: dict[str, Any] = {name: value for name, value in call.items() if name != "num_frames"}
     arguments |= {"video": frames, "prompt": "a red circle", "guidance_scale": 1.0, "num_inference_steps": 20}
