@@ -113,7 +113,7 @@ class Follower:
         now = vars(self.pipeline).get("_current_timestep")  # the step's time, where a pipeline notes it
         try:
             return [float(time) for time in self.scheduler.timesteps].index(float(now))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):  # not noted, none of these, or times of single frames
             return 0
 
     def tick(self) -> None:
