@@ -109,12 +109,17 @@ class Follower:
         self.engine.open(times)
 
     def _entered(self) -> int:
-        """The step at which the pipeline enters a schedule of which it uses the rest, without telling the scheduler."""
-        now = vars(self.pipeline).get("_current_timestep")  # the step's time, where a pipeline notes it
+        """The step at which the pipeline enters a schedule of which it uses the rest, without telling the scheduler.
+
+        It notes on itself the time of the step that it makes and how many it will make, which must agree.
+        """
+        noted = vars(self.pipeline)
         try:
-            return [float(time) for time in self.scheduler.timesteps].index(float(now))
-        except (TypeError, ValueError, RuntimeError):  # not noted, none of these, or times of single frames
+            times = [float(time) for time in self.scheduler.timesteps]
+            at = times.index(float(noted["_current_timestep"]))
+        except (KeyError, TypeError, ValueError, RuntimeError):  # not noted, none of these, or times of single frames
             return 0
+        return at if len(times) - at == noted.get("_num_timesteps") else 0
 
     def tick(self) -> None:
         """The scheduler has made a step."""
