@@ -26,9 +26,14 @@ def about_machine(device: torch.device, program: str = "tocache") -> dict[str, A
         "device": str(device),
         "versions": {name: installed_version(name) for name in _PACKAGES} | {"python": platform.python_version()},
         "commit": _commit(),
-        "command": " ".join([program, *sys.argv[1:]]),
+        "command": from_home(" ".join([program, *sys.argv[1:]])),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def from_home(text: str) -> str:
+    """`text` with the user's home folder written as ~: what is measured is shown to others."""
+    return text.replace(f"{Path.home()}/", "~/")
 
 
 def device_name(device: torch.device) -> str:

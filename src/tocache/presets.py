@@ -37,7 +37,7 @@ _FIVEFOLD = (0, 1, 2, 3, 4, 5, 7, 11, 17, 31)
 def _lines(interval: float) -> Method:
     """Full steps at even distances and lines between them, which on demo:video lose least (docs/frontier.md).
 
-    Open-Sora's scheduler spends its steps where the picture is decided already, so none need to stand closer there.
+    Open-Sora's scheduler spends most steps on noise already, where other models' full steps must stand closer.
     """
     return Early(interval, power=1.0, warmup=2, stale="taylor", order=1)
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tocache.errors import OptionError
+from tocache.machine import from_home
 
 TRUNK = "alexnet-owt-7be5be79.pth"
 """File name of the published weights of AlexNet, in `torch.hub.get_dir()/checkpoints`."""
@@ -85,5 +86,5 @@ def load_lpips(trunk: Path | None = None) -> LPIPS:
     heads = Path(package.origin).parent / "functional" / "image" / "lpips_models" / "alex.pth"
     for missing in (file, heads):
         if not missing.is_file():
-            raise OptionError(f"LPIPS has no weights here: {missing.name} is not in {missing.parent}")
+            raise OptionError(f"LPIPS has no weights here: {missing.name} is not in {from_home(str(missing.parent))}")
     return LPIPS(*(torch.load(path, map_location="cpu", weights_only=True) for path in (file, heads)))
