@@ -12,7 +12,7 @@ from tocache.engine.follow import Follower, can_follow, transformers_of
 from tocache.engine.graphs import Compiled
 from tocache.engine.intercept import owner_of
 from tocache.engine.turn import turn_of
-from tocache.errors import NotEnabledError, OptionError, RunError, UnsupportedModelError
+from tocache.errors import NotEnabledError, OptionError, PlanMismatchError, RunError, UnsupportedModelError
 from tocache.methods import Method, Planned
 from tocache.models.registry import family_of
 from tocache.plan.anatomy import Anatomy
@@ -71,7 +71,9 @@ class Session:
             )
         if not family.known(transformer):
             if isinstance(self.asked, Planned):
-                self.asked.given.anatomies[0].check_made_for(family.name, family.model_name(transformer))
+                other = self.asked.given.anatomies[0].other_than(family.name, family.model_name(transformer))
+                if other:
+                    raise PlanMismatchError(f"the plan was made for something else; {other}")
             return
         usual = family.anatomy(transformer, family.default_pass(transformer, pictures=1, guided=True, itemsize=2))
         if not isinstance(self.asked, Planned):

@@ -46,6 +46,17 @@ def one_tensor(output: Any) -> torch.Tensor:
     return torch.stack(output) if isinstance(output, list) else output
 
 
+def fourth_forward(case: Any, pipe: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What the transformer is given at its fourth call when `pipe` draws."""
+    inputs: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    handle = pipe.transformer.register_forward_pre_hook(
+        lambda _, args, kwargs: inputs.append((args, kwargs)), with_kwargs=True
+    )
+    case.draw(pipe)
+    handle.remove()
+    return inputs[3]
+
+
 class TestFamilyContract:
     def test_an_all_fresh_plan_is_bit_equal_to_the_model_without_a_cache(self, case):
         pipe = case.make()
@@ -299,13 +310,7 @@ class TestFamilyContract:
     @pytest.mark.parametrize("method", SERVING, ids=lambda m: m.name)
     def test_what_is_served_is_what_was_computed_where_nothing_has_changed(self, case, method):
         pipe = case.make(dtype=torch.float64)
-        inputs: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-        handle = pipe.transformer.register_forward_pre_hook(
-            lambda _, args, kwargs: inputs.append((args, kwargs)), with_kwargs=True
-        )
-        case.draw(pipe)
-        handle.remove()
-        args, kwargs = inputs[3]
+        args, kwargs = fourth_forward(case, pipe)
 
         def repeated() -> torch.Tensor:
             tocache.enable(pipe.transformer, method)
@@ -328,13 +333,7 @@ class TestFamilyContract:
 
     def test_a_foreign_loop_is_computed_whole_and_warned_of_once(self, case):
         pipe = case.make()
-        inputs: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-        handle = pipe.transformer.register_forward_pre_hook(
-            lambda _, args, kwargs: inputs.append((args, kwargs)), with_kwargs=True
-        )
-        case.draw(pipe)
-        handle.remove()
-        args, kwargs = inputs[3]
+        args, kwargs = fourth_forward(case, pipe)
         with torch.no_grad():
             plain = one_tensor(pipe.transformer(*args, **kwargs)[0])
             tocache.enable(pipe.transformer, tocache.FORA(3))

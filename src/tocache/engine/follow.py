@@ -11,6 +11,7 @@ import torch
 
 from tocache.engine.engine import Engine
 from tocache.engine.intercept import Call, Handler, intercept, owner_of, plain_class, release
+from tocache.engine.run import clock_of
 from tocache.engine.turn import turn_of
 from tocache.engine.wiring import Guidance
 from tocache.errors import RunError
@@ -114,10 +115,12 @@ class Follower:
         It notes on itself the time of the step that it makes and how many it will make, which must agree.
         """
         noted = vars(self.pipeline)
+        if noted.get("_current_timestep") is None:
+            return 0
         try:
-            times = [float(time) for time in self.scheduler.timesteps]
+            times = clock_of(self.scheduler.timesteps)
             at = times.index(float(noted["_current_timestep"]))
-        except (KeyError, TypeError, ValueError, RuntimeError):  # not noted, none of these, or times of single frames
+        except (TypeError, ValueError, RuntimeError):  # none of these, or times of single frames
             return 0
         return at if len(times) - at == noted.get("_num_timesteps") else 0
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from tocache.errors import OptionError, PlanMismatchError
+from tocache.errors import OptionError
 
 SELF_ATTENTION = "self-attention"
 TEMPORAL_ATTENTION = "temporal-attention"  # of a token to those of its own place in all frames
@@ -159,11 +159,11 @@ class Anatomy:
         sites = (*self.sites[:at], region, *self.sites[at:])
         return replace(self, sites=sites, costs=(*self.costs[:at], Cost(0, 0), *self.costs[at:]))
 
-    def check_made_for(self, family: str, model: str) -> None:
-        """Raises PlanMismatchError where this is of another model."""
-        if (self.family, self.model) != (family, model):
-            made, here = f"{self.model} ({self.family})", f"{model} ({family})"
-            raise PlanMismatchError(f"the plan was made for something else; model: plan {made}, here {here}")
+    def other_than(self, family: str, model: str) -> str:
+        """In words, how a plan made for this is not for that model; "" where it is."""
+        if (self.family, self.model) == (family, model):
+            return ""
+        return f"model: plan {self.model} ({self.family}), here {model} ({family})"
 
     def unfit(self, span: str) -> str:
         """Why the residual of blocks of `span` cannot be one feature; "" where it can."""
@@ -174,7 +174,8 @@ class Anatomy:
             return f"its streams are {' and '.join(map(str, widths))} channels wide, a feature has one width"
         if self.apart.intersection(stacks):
             return "its blocks hand on several streams, in an order that is not known, or take turns with others"
-        if len({(site.depth, *sorted({s.group for s in inside if s.stack == site.stack})) for site in inside}) > 1:
+        built = [{(site.depth, site.group) for site in inside if site.stack == stack} for stack in stacks]
+        if any(one != built[0] for one in built):
             return "blocks that take turns differ in number, or in how they arrange the tokens"
         return ""
 

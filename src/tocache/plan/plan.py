@@ -275,8 +275,8 @@ def _with_regions(anatomy: Anatomy, sites: Sequence[Site]) -> Anatomy:
 
 def _match(planned: Anatomy, actual: Anatomy) -> None:
     differs = []
-    if planned.family != actual.family or planned.model != actual.model:
-        differs.append(f"model: plan {planned.model} ({planned.family}), here {actual.model} ({actual.family})")
+    if other := planned.other_than(actual.family, actual.model):
+        differs.append(other)
     elif [s.name for s in planned.sites] != [s.name for s in actual.sites]:
         differs.append(f"sites: plan has {len(planned.sites)}, this model {len(actual.sites)}, or other names")
     for group in sorted({*planned.shape.tokens, *actual.shape.tokens}):
